@@ -1,0 +1,74 @@
+# Each target is a thin line over a Python command that has --help.
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+JB := $(VENV)/bin/jupyter-book build . -W -n --keep-going
+SUBJECT ?= clip
+
+export PYTHONUNBUFFERED := 1
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help env assets book test lab notebooks track refine clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@echo "== installing into $(VENV) (a minute or two)"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+assets: env ## obtain and build the open parts
+	@echo "== assets"
+	$(PY) -m data_scripts.get_assets
+	$(PY) -m data_scripts.build_open_head
+	$(PY) -m data_scripts.unpack_clip
+
+book: assets ## run every chapter and build the pages
+	@echo "== notebooks"
+	$(PY) -m data_scripts.notebook execute
+	@echo "== pages"
+	@rm -rf _build/html _build/.doctrees
+	$(JB)
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: assets ## check the library, the notebooks and the built pages
+	@echo "== style"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	@echo "== notebooks, at profile smoke"
+	$(PY) -m data_scripts.notebook check
+	$(PY) -m data_scripts.notebook execute --profile smoke --timeout 600
+	@echo "== pages"
+	@rm -rf _build/smoke
+	SA0_PROFILE=smoke $(JB) -q --path-output _build/smoke
+	@echo "== tests"
+	SA0_PROFILE=smoke SA0_BOOK=_build/smoke/_build/html $(PY) -m pytest tests notebooks \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with nbval_sanitize.cfg
+
+lab: assets ## open the chapters in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks
+
+notebooks: assets ## write the .ipynb anew from their .py, with the text outputs of a run
+	$(PY) -m data_scripts.notebook sync
+
+.venv-track/installed: data_scripts/track/requirements.txt
+	@echo "== installing the detector into .venv-track"
+	$(PYTHON) -m venv .venv-track
+	.venv-track/bin/python -m pip install --disable-pip-version-check -r data_scripts/track/requirements.txt
+	@touch $@
+
+track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT=data/me
+	@test -n "$(VIDEO)" -a -n "$(OUT)" || { echo "usage: make track VIDEO=me.mp4 OUT=data/me"; exit 2; }
+	$(PY) -m data_scripts.track "$(VIDEO)" --out "$(OUT)"
+
+refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me)
+	$(PY) -m sa0lib.refine --data "data/$(SUBJECT)"
+
+clean: ## delete what was built; .venv and data stay
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis

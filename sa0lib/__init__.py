@@ -1,0 +1,1 @@
+"""A thin, readable library under the open reproduction of SpatialAvatar-0."""
