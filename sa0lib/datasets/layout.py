@@ -1,0 +1,67 @@
+"""Names and checks that the reader and the writer of a sequence share.
+
+The layout is the one that VHAP writes and GaussianAvatars reads:
+
+    transforms_{train,val,test}.json   NeRF style, camera-to-world with OpenGL axes, one entry per picture
+    images/TTTTT_CC.png                timestep, camera
+    fg_masks/TTTTT_CC.png              matte, 8-bit grey
+    flame_param/TTTTT.npz              shape, expr, rotation, neck_pose, jaw_pose, eyes_pose, translation
+    canonical_flame_param.npz          the same keys: the subject's shape, neutral, jaw open by 0.3 rad
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sa0lib.head import FLAME_FILES, WIDTHS
+
+SPLITS = ("train", "val", "test")
+
+# Head.forward's keyword -> key in the npz
+KEYS = {
+    "shape": "shape",
+    "expr": "expr",
+    "rotation": "rotation",
+    "neck": "neck_pose",
+    "jaw": "jaw_pose",
+    "eyes": "eyes_pose",
+    "translation": "translation",
+}
+
+SOURCES = ("OpenHead", *FLAME_FILES.values())  # what `codes_basis` may begin with
+
+
+def inside(root: Path, relative: str, field: str) -> Path:
+    """`root/relative`, refusing to leave `root`. Raises ValueError naming the field."""
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ValueError(f"{root}: {field} {relative!r} points outside the dataset; copy the file in and use its path")
+    return path
+
+
+def read_params(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+    """One flame_param file: (Head.forward's keywords -> [1, *] float32, every other array in it).
+
+    Raises FileNotFoundError for a missing file; ValueError for a damaged one, a missing or wrongly sized key, NaN.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: re-run the tool that wrote this dataset")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged archive
+        raise ValueError(f"{path} is damaged or no npz ({error}): re-run the tool that wrote it") from error
+    params = {}
+    for name, key in KEYS.items():
+        count = WIDTHS[name]
+        if key not in arrays:
+            raise ValueError(f"{path} has no {key!r}: a flame_param file needs {list(KEYS.values())}")
+        value = arrays.pop(key)
+        if value.size != count or value.dtype.kind not in "fiu":
+            raise ValueError(f"{path}: {key} must hold {count} numbers, not {value.shape} of {value.dtype}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{path}: {key} holds NaN or infinity: the fit of this frame failed, leave it out")
+        params[name] = torch.from_numpy(value.astype(np.float32).reshape(1, count))
+    return params, arrays

@@ -1,0 +1,179 @@
+"""Reader of a tracked or generated sequence on disk (layout: `sa0lib/datasets/layout.py`)."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from sa0lib.camera import Camera, from_opengl_c2w
+from sa0lib.datasets.layout import SOURCES, SPLITS, inside, read_params
+
+VHAP_BASIS = "FLAME 2023"  # VHAP does not write which model its codes belong to; this is its default
+
+
+@dataclass
+class Frame:
+    """One picture and everything known about it."""
+
+    image: Float[Tensor, "3 H W"]  # in [0, 1], with its background
+    mask: Float[Tensor, "1 H W"]  # matte in [0, 1]
+    camera: Camera
+    params: dict[str, Float[Tensor, "1 _"]]  # exactly Head.forward's keywords: radians, metres
+    timestep: int
+    camera_index: int
+    face_box: Float[Tensor, "4"]  # px x0 y0 x1 y1 at this size
+
+
+class Sequence:
+    """One split of a sequence; `sequence[i]` is a Frame.
+
+    Files of other tools are read as they are: a missing `face_box` becomes the matte's bounding box, a missing
+    `codes_basis` is taken as VHAP's default, unknown keys are left alone. VHAP's `static_offset` (per-vertex metres on
+    the template) is no argument of the head: it is kept as `sequence.static_offset` and announced by a warning, for
+    the caller to add to `head.v_template`. `sequence.basis` says which head the codes belong to, for
+    `Head.require_basis`.
+
+    Args:
+        root: the dataset's folder.
+        split: "train", "val" or "test".
+        size: longer side of the pictures in pixels, or None for the size on disk. Pictures are reduced by area
+            averaging and K is scaled with them.
+
+    Raises:
+        FileNotFoundError: the split or a file it names is missing.
+        ValueError: a file is damaged, a field is missing, not finite or of another size, a path leaves `root`,
+            a picture is not of the size its entry states, or the codes' basis is unknown or changes.
+    """
+
+    def __init__(self, root: Path | str, split: str, size: int | None = None):
+        self.root, self.split, self.size = Path(root), split, size
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
+        if size is not None and size < 1:
+            raise ValueError(f"size must be a positive number of pixels, not {size}")
+        self.path = self.root / f"transforms_{split}.json"
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path} is missing: {self.root} is no dataset in the VHAP layout")
+        try:
+            self.meta = json.loads(self.path.read_text())
+            self.entries = [{**self.meta, **entry} for entry in self.meta.pop("frames")]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.path} is no list of frames ({error!r}): re-run the tool that wrote it") from error
+        self._params = lru_cache(maxsize=None)(self._read_params)
+        self.static_offset = None
+        self.basis = None
+        for i in range(len(self.entries)):
+            self._check(i)
+        if self.entries:
+            self._check_first()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, i: int) -> Frame:
+        entry = self.entries[i]
+        camera = self.camera(i)
+        image = self._picture(i, "file_path", "RGB", camera).permute(2, 0, 1)  # [3, H, W]
+        mask = self._picture(i, "fg_mask_path", "L", camera)[None]  # [1, H, W]
+        if "face_box" in entry:
+            box = self._numbers(i, "face_box", (4,)) * (camera.width / int(entry["w"]))
+        else:
+            rows, cols = torch.nonzero(mask[0] > 0.5, as_tuple=True)
+            if not len(rows):
+                raise ValueError(f"{self.path}: frame {i} has no face_box and an empty matte to take it from")
+            box = torch.stack([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]).float()
+        return Frame(image, mask, camera, self.params(i), self.timestep(i), int(entry.get("camera_index", 0)), box)
+
+    def timestep(self, i: int) -> int:
+        """The moment in time that frame i shows."""
+        return int(self.entries[i]["timestep_index"])
+
+    def params(self, i: int) -> dict[str, Float[Tensor, "1 _"]]:
+        """Head.forward's keywords for frame i, without decoding its picture."""
+        return dict(self._params(self.entries[i]["flame_param_path"]))
+
+    def camera(self, i: int) -> Camera:
+        """Frame i's camera at the size asked for, without decoding its picture."""
+        entry = self.entries[i]
+        K = torch.eye(3)
+        for name, (row, col) in {"fl_x": (0, 0), "fl_y": (1, 1), "cx": (0, 2), "cy": (1, 2)}.items():
+            K[row, col] = self._numbers(i, name, ())
+        try:
+            viewmat = from_opengl_c2w(self._numbers(i, "transform_matrix", (4, 4)))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: frame {i}, transform_matrix: {error}") from error
+        camera = Camera(K, viewmat, int(entry["w"]), int(entry["h"]))
+        if self.size is None:
+            return camera
+        factor = self.size / max(camera.width, camera.height)
+        return camera.resized(max(round(camera.width * factor), 1), max(round(camera.height * factor), 1))
+
+    def _check(self, i: int) -> None:
+        entry = self.entries[i]
+        needed = ("file_path", "fg_mask_path", "flame_param_path", "timestep_index", "transform_matrix", "w", "h")
+        for field in (*needed, "fl_x", "fl_y", "cx", "cy"):
+            if field not in entry:
+                raise ValueError(f"{self.path}: frame {i} has no {field!r}")
+        for field in ("file_path", "fg_mask_path", "flame_param_path"):
+            file = inside(self.root, entry[field], field)
+            if not file.is_file():
+                raise FileNotFoundError(f"{file} is missing (frame {i} of {self.path.name}): copy the whole dataset")
+
+    def _check_first(self) -> None:
+        """Basis and offsets, which belong to the subject: the first file speaks for all."""
+        path = inside(self.root, self.entries[0]["flame_param_path"], "flame_param_path")
+        _, others = read_params(path)
+        self.basis = str(others["codes_basis"]) if "codes_basis" in others else VHAP_BASIS
+        if not any(self.basis == source or self.basis.startswith(source + " ") for source in SOURCES):
+            raise ValueError(f"{path}: unknown codes_basis {self.basis!r}; known are {', '.join(SOURCES)}")
+        if "dynamic_offset" in others and np.any(others["dynamic_offset"]):
+            raise ValueError(f"{path}: dynamic_offset is not zero; a moving offset per vertex cannot be read here")
+        if "static_offset" in others and np.any(others["static_offset"]):
+            self.static_offset = torch.from_numpy(others["static_offset"].astype(np.float32)).reshape(-1, 3)
+            millimetres = float(self.static_offset.norm(dim=-1).max()) * 1000
+            warnings.warn(
+                f"{path}: static_offset up to {millimetres:.1f} mm is not part of the codes; "
+                "add it with head.v_template += sequence.static_offset",
+                stacklevel=3,
+            )
+
+    def _read_params(self, relative: str) -> dict[str, Tensor]:
+        path = inside(self.root, relative, "flame_param_path")
+        params, others = read_params(path)
+        basis = str(others["codes_basis"]) if "codes_basis" in others else VHAP_BASIS
+        if basis != self.basis:
+            raise ValueError(f"{path}: codes_basis {basis!r}, but the sequence begins with {self.basis!r}")
+        return params
+
+    def _numbers(self, i: int, field: str, shape: tuple[int, ...]) -> Tensor:
+        try:
+            value = torch.tensor(self.entries[i][field], dtype=torch.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: frame {i}, {field}: not numbers ({error})") from error
+        if tuple(value.shape) != shape or not value.isfinite().all():
+            raise ValueError(f"{self.path}: frame {i}, {field} must be finite and of shape {list(shape)}")
+        return value
+
+    def _picture(self, i: int, field: str, mode: str, camera: Camera) -> Tensor:
+        entry = self.entries[i]
+        path = inside(self.root, entry[field], field)
+        try:
+            with Image.open(path) as file:
+                picture = file.convert(mode)
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise ValueError(f"{path} cannot be decoded ({error}): re-run the tool that wrote it") from error
+        if picture.size != (int(entry["w"]), int(entry["h"])):
+            raise ValueError(
+                f"{path} is {picture.size[0]} x {picture.size[1]}, but {self.path.name} says {entry['w']} x {entry['h']}: "
+                "K would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
+            )
+        if picture.size != (camera.width, camera.height):
+            picture = picture.resize((camera.width, camera.height), Image.Resampling.BOX)  # area averaging
+        return torch.from_numpy(np.array(picture, dtype=np.float32)) / 255
