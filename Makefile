@@ -3,10 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 PY := $(VENV)/bin/python
 JB := $(VENV)/bin/jupyter-book build . -W -n --keep-going
+DATA := $(or $(SA0_DATA),data)
 SUBJECT ?= clip
 
 export PYTHONUNBUFFERED := 1
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help env assets book test lab notebooks track refine clean
 .DEFAULT_GOAL := help
@@ -52,7 +52,7 @@ test: assets ## check the library, the notebooks and the built pages
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with nbval_sanitize.cfg
 
 lab: assets ## open the chapters in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb
 
 notebooks: assets ## write the .ipynb anew from their .py, with the text outputs of a run
 	$(PY) -m data_scripts.notebook sync
@@ -65,10 +65,10 @@ notebooks: assets ## write the .ipynb anew from their .py, with the text outputs
 
 track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT=data/me
 	@test -n "$(VIDEO)" -a -n "$(OUT)" || { echo "usage: make track VIDEO=me.mp4 OUT=data/me"; exit 2; }
-	$(PY) -m data_scripts.track "$(VIDEO)" --out "$(OUT)"
+	$(PY) -m data_scripts.track "$(VIDEO)" "$(OUT)"
 
 refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me)
-	$(PY) -m sa0lib.refine --data "data/$(SUBJECT)"
+	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)"
 
 clean: ## delete what was built; .venv and data stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

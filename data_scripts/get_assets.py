@@ -13,7 +13,6 @@ import csv
 import hashlib
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -236,8 +235,8 @@ def obtain(asset: Asset, assets: Path) -> bool:
             if not whole(unpacked / name):
                 raise AssetError(f"{name} is not whole after unpacking")
         for name in asset.outputs:
-            if (assets / name).is_dir():
-                shutil.rmtree(assets / name)  # a folder cannot be replaced in one step
+            if (assets / name).is_dir():  # no folder can be written over: the old one leaves whole, and is deleted then
+                os.replace(assets / name, Path(temporary, name))
             os.replace(unpacked / name, assets / name)
     return True
 

@@ -81,15 +81,17 @@ def sources() -> list[Path]:
 
 
 def text_outputs(outputs: list) -> list:
-    """Printed text and plain-text values; pictures, figures, widgets and progress bars are left out."""
+    """Printed text, values and Markdown; pictures, figures, sliders and progress bars are left out."""
     kept = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stdout":
             kept.append(output)
-        elif output.output_type == "execute_result" and set(output.data) <= {"text/plain", "text/html"}:
-            kept.append(
-                nbformat.from_dict({**output, "data": {"text/plain": output.data["text/plain"]}, "metadata": {}})
-            )
+        elif set(output.get("data", {"image/png"})) <= {"text/plain", "text/html", "text/markdown"}:
+            texts = {
+                k: v for k, v in output.data.items() if k != "text/html" and not v.startswith("<")
+            }  # "<Figure ..."
+            if texts:
+                kept.append(nbformat.from_dict({**output, "data": texts, "metadata": {}}))
     return kept
 
 

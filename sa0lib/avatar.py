@@ -42,21 +42,22 @@ class PosedFrames:
 
     def on_white(self, i: int) -> Float[Tensor, "1 3 H W"]:
         """Frame i with its background replaced by white: what scores are taken on."""
-        return composite(*self.target(i), torch.ones(3))
+        return composite(*self.target(i), self.images.new_ones(3, dtype=torch.float32))
 
 
 @torch.no_grad()
 def load_posed_frames(head: Head, sequence: Sequence, count: int | None = None) -> PosedFrames:
-    """Read a split, all of it or `count` evenly spaced frames, and deform the head to each."""
+    """Read a split, all of it or `count` evenly spaced frames, and deform the head to each, on the head's device."""
+    device = head.v_template.device
     count = min(count or len(sequence), len(sequence))
     frames = [sequence[int(i)] for i in np.linspace(0, len(sequence) - 1, count).round()]
-    params = {key: torch.cat([f.params[key] for f in frames]) for key in frames[0].params}
+    params = {key: torch.cat([f.params[key] for f in frames]).to(device) for key in frames[0].params}
     params["shape"] = params["shape"][:1]  # one person: the shape part of the mesh is computed once
     return PosedFrames(
-        images=torch.stack([(f.image * 255).round().to(torch.uint8) for f in frames]),
-        masks=torch.stack([(f.mask * 255).round().to(torch.uint8) for f in frames]),
+        images=torch.stack([(f.image * 255).round().to(torch.uint8) for f in frames]).to(device),
+        masks=torch.stack([(f.mask * 255).round().to(torch.uint8) for f in frames]).to(device),
         vertices=head(**params),
-        cameras=[f.camera for f in frames],
+        cameras=[f.camera.to(device) for f in frames],
         face_boxes=torch.stack([f.face_box for f in frames]),
         jaw=params["jaw"],
         timesteps=[f.timestep for f in frames],
@@ -126,7 +127,7 @@ def first_colors(
         picked = F.grid_sample(values[None], grid, mode=mode, padding_mode="zeros", align_corners=False)
         return picked[0, :, 0].T  # [G, C]
 
-    front = torch.as_tensor(front)[None].nan_to_num(posinf=0.0)
+    front = torch.as_tensor(front, dtype=image.dtype)[None].nan_to_num(posinf=0.0)
     seen = (sample(front, "nearest")[:, 0] - depth).abs() < depth_tolerance
     seen &= sample(matte)[:, 0] > 0.95
     if not seen.any():
@@ -148,7 +149,7 @@ def picture(
 ) -> Float[Tensor, "1 3 H W"]:
     """The avatar on white, with the mesh posed to `vertices`, in [0, 1]."""
     color, alpha, _ = render(gaussians, triangle_frames(vertices[None], head.faces), camera)
-    return composite(color, alpha, torch.ones(3)).clamp(0, 1)
+    return composite(color, alpha, color.new_ones(3)).clamp(0, 1)
 
 
 METRICS = {"psnr": psnr, "ssim": ssim, "lpips": lpips}

@@ -15,13 +15,13 @@ from sa0lib.uv import UVMap
 
 C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi)): f_dc = (rgb - 0.5) / C0
 
-# How an avatar starts. At this spread and opacity the weakest point of an even grid of splats, seen straight on,
-# keeps under one percent of what lies behind it; less overlap shows holes, more blurs the first colours.
-SPREAD = 0.8  # standard deviation in units of the texel spacing
+# How an avatar starts. On an even grid of splats seen straight on, this spread and opacity let at most two per cent through
+# anywhere, which leaves the skin closed when a laugh stretches it. More overlap only swells the outline and blurs.
+SPREAD = 0.75  # standard deviation in units of the texel spacing
 OPACITY = 0.9
-THICKNESS = 0.5  # along the normal, relative to the smaller tangential extent
+THICKNESS = 0.4  # along the normal, relative to the smaller tangential extent
 MAX_STRETCH = 2.0  # the two tangential extents differ by no more than this
-MAX_SIZE = 3.0  # in medians of all extents: the mouth's inside has few texels, and must not show through the lips
+MAX_SIZE = 4.0  # in medians of all extents: the mouth's inside has few texels, and must not show through the lips
 
 MEANS, F_DC = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALES, QUATS = ("scale_0", "scale_1", "scale_2"), ("rot_0", "rot_1", "rot_2", "rot_3")
@@ -76,9 +76,9 @@ class Gaussians:
         """One Gaussian a valid texel, on the surface of this mesh (metres), as large as its texel; rgb in [0, 1].
 
         Local rotation is the identity, so the axes are those of the triangle. Tangential extents come from the
-        distances to the neighbouring texels, times `SPREAD`, within `MAX_SIZE`. The normal axis is thinner: surfels
-        do not swell the silhouette, and with `MAX_STRETCH` the longest axis stays within 4 times the shortest, clear
-        of the aspect ratios that the anti-spike terms act on.
+        distances to the neighbouring texels, times `SPREAD`, within `MAX_SIZE`. The normal axis is thinner, because
+        thickness only swells the outline; with `MAX_STRETCH` the longest axis stays within 5 times the shortest, so
+        that nothing starts as a needle.
         """
         local = local_from_barycentric(uv_map.bary, uv_map.face, vertices, faces)
         frames = triangle_frames(vertices[None], faces)

@@ -1,5 +1,7 @@
 """Plain pictures of a mesh: smooth-shaded, z-buffered, seen through a camera, or laid over a photograph."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -10,6 +12,7 @@ SKIN = (0.80, 0.62, 0.53)  # a mesh without colours of its own
 # Where the lights stand, in camera axes (x right, y down, z forward), and how bright they are: a key light
 # from the upper left, a weaker fill from the right, and some light from everywhere.
 LIGHTS = (((-0.45, -0.60, -0.66), 0.62), ((0.75, -0.10, -0.65), 0.22))
+Lights = Sequence[tuple[tuple[float, float, float], float]]
 AMBIENT = 0.28
 
 
@@ -29,7 +32,7 @@ def _as_array(x) -> np.ndarray:
     return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
 
 
-def _shade(vertices, faces, camera: Camera, colors, samples: int) -> tuple[np.ndarray, np.ndarray]:
+def _shade(vertices, faces, camera: Camera, colors, samples: int, lights: Lights) -> tuple[np.ndarray, np.ndarray]:
     """Linear-light colour, premultiplied, [H, W, 3] and coverage [H, W, 1] from samples x samples a pixel."""
     vertices, faces = _as_array(vertices).astype(np.float64), _as_array(faces).astype(np.int64)
     viewmat, K = _as_array(camera.viewmat).astype(np.float64), _as_array(camera.K).astype(np.float64)
@@ -52,7 +55,7 @@ def _shade(vertices, faces, camera: Camera, colors, samples: int) -> tuple[np.nd
     a, b, c = (points[corners[:, n]] for n in range(3))
     normal *= np.where((np.cross(b - a, c - a) * a).sum(1) > 0, -1.0, 1.0)[:, None]
     light = np.full(len(corners), AMBIENT)
-    for direction, power in LIGHTS:
+    for direction, power in lights:
         light += power * np.maximum(normal @ np.asarray(direction) / np.linalg.norm(direction), 0.0)
     albedo = (colors[corners] * bary).sum(1)  # [P, 3]
 
@@ -76,13 +79,14 @@ def render_mesh(
     colors: Float[np.ndarray, "V 3"] | None = None,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     samples: int = 2,
+    lights: Lights = LIGHTS,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A shaded picture of the mesh (metres), anti-aliased by samples x samples rays a pixel.
 
     `colors` are per-vertex, or one colour for all, in [0, 1] as displayed; None is a plain skin tone. Arrays
-    and tensors are both taken.
+    and tensors are both taken; `lights` are (where they stand in camera axes, how bright they are).
     """
-    shaded, coverage = _shade(vertices, faces, camera, colors, samples)
+    shaded, coverage = _shade(vertices, faces, camera, colors, samples, lights)
     behind = np.broadcast_to(np.asarray(background, np.float64), shaded.shape)
     return _compose(shaded, coverage, behind, opacity=1.0)
 
@@ -95,6 +99,7 @@ def overlay(
     colors: Float[np.ndarray, "V 3"] | None = None,
     opacity: float = 0.6,
     samples: int = 2,
+    lights: Lights = LIGHTS,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The shaded mesh laid half-transparent over a picture of the camera's size (uint8, or float in [0, 1]).
 
@@ -104,5 +109,5 @@ def overlay(
     if image.shape != (camera.height, camera.width, 3):
         raise ValueError(f"image is {image.shape}, but the camera sees {(camera.height, camera.width, 3)}")
     behind = image / 255.0 if image.dtype == np.uint8 else image.astype(np.float64)
-    shaded, coverage = _shade(vertices, faces, camera, colors, samples)
+    shaded, coverage = _shade(vertices, faces, camera, colors, samples, lights)
     return _compose(shaded, coverage, behind, opacity)

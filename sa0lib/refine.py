@@ -9,7 +9,7 @@ import io
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -87,7 +87,7 @@ class Refiner:
         """One iteration of Eq. (5) on a random frame and a random background; returns its loss and PSNR."""
         config, gaussians = self.config, self.gaussians
         i = int(torch.randint(len(self.train), (1,), generator=self.generator))
-        background = torch.rand(3, generator=self.generator)
+        background = torch.rand(3, generator=self.generator).to(self.train.vertices)
         with torch.no_grad():
             frames = triangle_frames(self.train.vertices[i : i + 1], self.head.faces)
         color, alpha, meta = render(gaussians, frames, self.train.cameras[i])
@@ -160,13 +160,13 @@ class Refiner:
 
 
 def initial_gaussians(head: Head, train: PosedFrames, reference: int, uv_size: int) -> Gaussians:
-    """One Gaussian a valid texel, on the surface, coloured from the reference frame."""
-    uv_map = build_uv_map(head.vt, head.ft, uv_size)
-    vertices, camera = train.vertices[reference], train.cameras[reference]
-    image = train.images[reference].float() / 255
-    matte = train.masks[reference].float() / 255
-    colors = first_colors(uv_map, vertices, head.faces, camera, image, matte)
-    return Gaussians.initial(uv_map, vertices, head.faces, colors)
+    """One Gaussian a valid texel, on the surface, coloured from the reference frame; on the frames' device."""
+    uv_map = build_uv_map(head.vt.cpu(), head.ft.cpu(), uv_size)
+    vertices, faces, camera = train.vertices[reference].cpu(), head.faces.cpu(), train.cameras[reference].to("cpu")
+    image, matte = (x[reference].cpu().float() / 255 for x in (train.images, train.masks))
+    colors = first_colors(uv_map, vertices, faces, camera, image, matte)
+    gaussians = Gaussians.initial(uv_map, vertices, faces, colors)
+    return Gaussians(**{f.name: getattr(gaussians, f.name).to(train.vertices.device) for f in fields(gaussians)})
 
 
 def refine(refiner: Refiner, checkpoint: Path | None = None, progress: bool = True) -> None:
@@ -209,12 +209,13 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=defaults.iterations)
     parser.add_argument("--image-size", type=int, default=defaults.image_size, help="pixels")
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--record", metavar="NAME", help="write the scores to book/results/runs/NAME.json")
     arguments = parser.parse_args()
     out = arguments.out or DATA / "refined" / arguments.data.name
     config = RefineConfig(iterations=arguments.iterations, image_size=arguments.image_size, seed=arguments.seed)
     start = time.perf_counter()
-    head = load_head()
+    head = load_head().to(arguments.device)
     splits = (Sequence(arguments.data, split, config.image_size, head.basis) for split in ("train", "test"))
     train, test = (load_posed_frames(head, split) for split in splits)
     refiner = Refiner(head, train, config)

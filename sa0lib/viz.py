@@ -74,8 +74,8 @@ def to_uint8(image) -> UInt8[np.ndarray, "H W 3"]:
     return (np.clip(image, 0.0, 1.0) * 255).round().astype(np.uint8)
 
 
-def show_images(images: Sequence, captions: Sequence[str], columns: int = 4, width: float = 8.0) -> plt.Figure:
-    """Pictures in rows with a caption over each, `width` inches in all; returns the matplotlib figure.
+def show_images(images: Sequence, captions: Sequence[str], columns: int = 4, width: float = 8.0) -> None:
+    """Show pictures in rows with a caption over each, `width` inches in all.
 
     Alt text comes from the cell's header. Raises ValueError unless every picture has a caption.
     """
@@ -86,13 +86,13 @@ def show_images(images: Sequence, captions: Sequence[str], columns: int = 4, wid
     rows = -(-len(pictures) // columns)
     cell = width / columns
     tallest = max(p.shape[0] / p.shape[1] for p in pictures)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * (cell * tallest + 0.3)), squeeze=False)
+    _, axes = plt.subplots(rows, columns, figsize=(width, rows * (cell * tallest + 0.3)), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
         ax.imshow(picture)
         ax.set_title(caption, fontsize=9)
-    return figure
+    plt.show()
 
 
 class BookRenderer(MimetypeRenderer):
@@ -184,6 +184,8 @@ IMAGE_SLIDER = Template(
     'const play = () => {timer = setInterval(step, 100); button.textContent = "pause";};'
     'input.addEventListener("input", () => {stop(); show();});'
     'button.addEventListener("click", () => timer ? stop() : play());'
+    'for (const type of ["focusin", "keydown"])'  # JupyterLab would take the keyboard away
+    " box.addEventListener(type, (event) => event.stopPropagation());"
     'if (matchMedia("(prefers-reduced-motion: reduce)").matches) button.remove();})()</script>'
 )
 
@@ -221,6 +223,41 @@ def image_slider(
         alt_json=_script_json(alt),
     )
     display(HTML(markup))
+
+
+SCORE_COLUMNS = (("psnr", "PSNR (dB) ↑", 2), ("ssim", "SSIM ↑", 3), ("lpips", "LPIPS ↓", 3))
+
+
+def score_table(rows: dict[str, dict[str, float]]) -> None:
+    """Scores by row name, as `avatar.evaluate` names them: of the full frame, and with `box_` of the face box.
+
+    Raises ValueError if a row lacks a score of the first row, or has none at all.
+    """
+    names = list(next(iter(rows.values()), {}))
+    columns = [
+        (prefix + key, area, label, digits)
+        for prefix, area in (("", "full frame"), ("box_", "face box"))
+        for key, label, digits in SCORE_COLUMNS
+        if prefix + key in names
+    ]
+    for name, scores in rows.items():
+        if not columns or (missing := [key for key, *_ in columns if key not in scores]):
+            raise ValueError(f"row {name!r} of a score table lacks {missing if columns else 'any known score'}")
+    heads = [f"{label}, {area}" for _, area, label, _ in columns]
+    cells = [[f"{scores[key]:.{digits}f}" for key, _, _, digits in columns] for scores in rows.values()]
+    width = max(map(len, rows))
+    lines = [" | ".join([" " * width, *heads])]
+    lines += [
+        " | ".join([name.ljust(width), *(cell.rjust(len(head)) for cell, head in zip(row, heads, strict=True))])
+        for name, row in zip(rows, cells, strict=True)
+    ]
+    header = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+        for name, row in zip(rows, cells, strict=True)
+    )
+    table = f'<table class="sa0-scores"><thead><tr><td></td>{header}</tr></thead><tbody>{body}</tbody></table>'
+    display({"text/plain": "\n".join(lines), "text/html": table}, raw=True)
 
 
 def _webp(picture: UInt8[np.ndarray, "H W 3"], quality: int) -> str:

@@ -60,7 +60,7 @@ def test_every_texel_gets_one_gaussian_on_the_surface(egg):
     torch.testing.assert_close(means[0], surface, atol=1e-6, rtol=0)
 
 
-def test_a_start_is_finite_and_its_axes_within_four_times_each_other(egg):
+def test_a_start_is_finite_and_its_axes_within_five_times_each_other(egg):
     uv_map, vertices, faces = egg
     gaussians = Gaussians.initial(uv_map, vertices, faces, torch.rand(len(uv_map), 3))
     assert all(getattr(gaussians, name).isfinite().all() for name in ATTRIBUTES)
@@ -106,15 +106,15 @@ def test_neighbouring_splats_close_the_surface(across, up):
     gaussians = Gaussians.initial(uv_map, vertices, faces, torch.rand(len(uv_map), 3))
     uv = 0.2 + 0.6 * torch.rand(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points = uv @ torch.tensor([across, up]).double()
-    assert transmittance(gaussians, vertices, faces, points).max() < 0.01
+    assert transmittance(gaussians, vertices, faces, points).max() < 0.02
 
 
 def test_less_overlap_would_leave_holes():
     uv_map, vertices, faces = sheet((0.064, 0.0), (0.0, 0.064))
     gaussians = Gaussians.initial(uv_map, vertices, faces, torch.rand(len(uv_map), 3))
-    gaussians.log_scales += np.log(0.5 / SPREAD)
+    gaussians.log_scales += np.log(0.4 / SPREAD)
     points = 0.02 + 0.02 * torch.rand(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert transmittance(gaussians, vertices, faces, points).max() > 0.1
+    assert transmittance(gaussians, vertices, faces, points).max() > 0.3
 
 
 def test_a_seam_does_not_blow_up_the_texels_beside_it():
@@ -136,7 +136,7 @@ def test_a_few_sparse_texels_do_not_become_giants():
     vertices[vertices[:, 0] > 0.031, 0] += 0.2
     gaussians = Gaussians.initial(uv_map, vertices, faces, torch.rand(len(uv_map), 3))
     _, _, after, *_ = gaussians.world(triangle_frames(vertices[None], faces))
-    assert after.max() < 3.5 * before.max()
+    assert after.max() < 4.5 * before.max()
     assert (after[0, :, 0] > 2 * before[0, :, 0]).sum() > 50  # they do grow
 
 

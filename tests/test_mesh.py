@@ -84,3 +84,8 @@ def test_overlay_refuses_a_picture_of_another_size():
 def test_a_mesh_behind_the_camera_leaves_the_background():
     vertices, faces = ball()
     assert (render_mesh(vertices + [0, 0, 10], faces, front_camera()) == 255).all()
+
+
+def test_light_from_the_left_brightens_the_left():
+    image = render_mesh(*ball(), front_camera(), lights=(((-1.0, 0.0, -0.3), 0.8),)).astype(int)
+    assert image[32, 32 - 15, 1] > image[32, 32 + 15, 1] + 40

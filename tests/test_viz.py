@@ -59,8 +59,8 @@ def test_pictures_of_another_shape_or_with_nan_are_refused():
 
 
 def test_pictures_are_laid_out_in_rows_with_their_captions():
-    figure = viz.show_images([np.zeros((8, 8))] * 5, list("abcde"), columns=3)
-    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", "d", "e", ""]
+    viz.show_images([np.zeros((8, 8))] * 5, list("abcde"), columns=3)
+    assert [ax.get_title() for ax in plt.gcf().axes] == ["a", "b", "c", "d", "e", ""]
     with pytest.raises(ValueError, match="one each"):
         viz.show_images([np.zeros((8, 8))], ["a", "b"])
 
@@ -136,3 +136,21 @@ def test_a_slider_wants_one_label_a_frame_and_one_size():
         viz.image_slider([np.zeros((4, 4))] * 2, ["a"], alt)
     with pytest.raises(ValueError, match="one size"):
         viz.image_slider([np.zeros((4, 4)), np.zeros((4, 5))], ["a", "b"], alt)
+
+
+def test_a_score_table_names_its_rows_and_columns():
+    scores = {"psnr": 27.123, "ssim": 0.91, "lpips": 0.0456, "box_psnr": 30.0}
+    data = shown(viz.score_table, {"start": scores, "refined & done": {**scores, "extra": 1.0}})
+    assert (
+        '<th scope="row">refined &amp; done</th><td>27.12</td><td>0.910</td><td>0.046</td><td>30.00</td>'
+        in data["text/html"]
+    )
+    assert '<th scope="col">PSNR (dB) ↑, face box</th>' in data["text/html"]
+    assert data["text/plain"].splitlines()[1].split(" | ")[0].strip() == "start"
+
+
+def test_a_score_table_with_a_hole_is_refused():
+    with pytest.raises(ValueError, match="'b'.*ssim"):
+        viz.score_table({"a": {"psnr": 1.0, "ssim": 1.0}, "b": {"psnr": 1.0}})
+    with pytest.raises(ValueError, match="any known score"):
+        viz.score_table({"a": {"accuracy": 1.0}})

@@ -80,8 +80,8 @@ class Sequence:
     def __getitem__(self, i: int) -> Frame:
         entry = self.entries[i]
         camera = self.camera(i)
-        image = self._picture(i, "file_path", "RGB", camera).permute(2, 0, 1)  # [3, H, W]
-        mask = self._picture(i, "fg_mask_path", "L", camera)[None]  # [1, H, W]
+        image = self._picture(i, "file_path", "RGB", camera)  # [3, H, W]
+        mask = self._picture(i, "fg_mask_path", "L", camera)  # [1, H, W]
         if "face_box" in entry:
             box = self._numbers(i, "face_box", (4,)) * (camera.width / int(entry["w"]))
         else:
@@ -171,9 +171,11 @@ class Sequence:
             raise ValueError(f"{path} cannot be decoded ({error}): re-run the tool that wrote it") from error
         if picture.size != (int(entry["w"]), int(entry["h"])):
             raise ValueError(
-                f"{path} is {picture.size[0]} x {picture.size[1]}, but {self.path.name} says {entry['w']} x {entry['h']}: "
-                "K would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
+                f"{path} is {picture.width} x {picture.height}, but {self.path.name} says {entry['w']} x {entry['h']}: K "
+                "would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
             )
-        if picture.size != (camera.width, camera.height):
-            picture = picture.resize((camera.width, camera.height), Image.Resampling.BOX)  # area averaging
-        return torch.from_numpy(np.array(picture, dtype=np.float32)) / 255
+        size = (camera.width, camera.height)
+        bands = [np.asarray(band, np.float32) for band in picture.split()]  # float: 8-bit averages round up twice
+        if picture.size != size:
+            bands = [np.asarray(Image.fromarray(b).resize(size, Image.Resampling.BOX)) for b in bands]
+        return torch.from_numpy(np.stack(bands)) / 255  # [C, H, W]

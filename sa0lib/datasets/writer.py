@@ -45,7 +45,8 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     Raises FileExistsError before any work if `path` holds something other than an earlier dataset.
     """
     path = Path(path)
-    if path.exists() and not (path / "transforms_train.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not (path / "transforms_train.json").is_file():
         raise FileExistsError(f"{path} exists and is no dataset: choose another folder, nothing was changed")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -78,10 +79,11 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
         jobs = []
         for record in records:
             height, width = record.mask.shape
-            if record.image.shape != (height, width, 3) or (record.camera.width, record.camera.height) != (width, height):
+            seen = (record.camera.height, record.camera.width)
+            if record.image.shape != (height, width, 3) or seen != (height, width):
                 raise ValueError(
-                    f"timestep {record.timestep}: picture {record.image.shape}, matte {record.mask.shape} and camera "
-                    f"{record.camera.height} x {record.camera.width} differ in size"
+                    f"timestep {record.timestep}: picture {record.image.shape}, matte {record.mask.shape} and camera {seen} "
+                    "differ in size"
                 )
             entry = _entry(record)
             jobs.append(pool.submit(_save_pictures, root, entry, record.image, record.mask))

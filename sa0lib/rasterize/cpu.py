@@ -1,0 +1,157 @@
+"""The CPU backend: numba kernels wrapped as two differentiable functions, projection and compositing.
+
+As many threads as `torch.get_num_threads()`; images and gradients are bit-equal for any number of them. Kernels are
+compiled once per machine and kept on disk.
+"""
+
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sa0lib.rasterize.composite import composite_gradient, composite_kernel
+from sa0lib.rasterize.lanes import TILE
+from sa0lib.rasterize.projection import project_gradient, project_kernel
+from sa0lib.rasterize.reference import Projection
+from sa0lib.rasterize.tiles import bin_splats, depth_order, pack, sum_entries
+
+ONE_AT_A_TIME = threading.Lock()  # numba's fallback thread pool does not survive two callers
+
+
+@contextmanager
+def kernel_threads(*kernels):
+    """Run `kernels` on torch's number of threads, and say so on stderr if they turn out to be compiling."""
+    names = ", ".join(kernel.__name__ for kernel in kernels if not kernel.signatures)
+    notice = threading.Timer(1.0, print, [f"rasterize: compiling {names} (once) ..."], {"file": sys.stderr})
+    notice.daemon = True
+    with ONE_AT_A_TIME:
+        before = numba.get_num_threads()
+        workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(workers)
+        if names:  # loading kernels from the disk takes less than the second after which the notice appears
+            notice.start()
+        try:
+            yield workers
+        finally:
+            notice.cancel()
+            numba.set_num_threads(before)
+
+
+class Project(torch.autograd.Function):
+    """`project_kernel` for C cameras, with its gradient to means, quats and scales."""
+
+    @staticmethod
+    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, size, planes, eps2d):
+        C, N = viewmats.shape[0], means.shape[0]
+        shapes = (C, N, 2), (C, N), (C, N, 3), (C, N, 3), (C, N, 2)
+        outputs = [torch.empty(shape) for shape in shapes]
+        gaussians = [t.detach().contiguous().numpy() for t in (means, quats, scales)]
+        log_reach = (2 * torch.log(255 * opacities.detach())).numpy()
+        ctx.save_for_backward(means, quats, scales)  # so that changing them in place before backward is an error
+        ctx.cameras = list(zip(viewmats.double().numpy(), Ks.double().numpy(), strict=True))
+        ctx.screen = np.float64(size), np.float64(planes), np.float32(eps2d)
+        with kernel_threads(project_kernel) as workers:
+            for c, camera in enumerate(ctx.cameras):
+                parts = [output[c].numpy() for output in outputs]
+                project_kernel(*gaussians, log_reach, *camera, *ctx.screen, workers, *parts)
+        ctx.mark_non_differentiable(outputs[4])
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *g_outputs):
+        gaussians = [t.detach().contiguous().numpy() for t in ctx.saved_tensors]
+        gradients = [torch.zeros(array.shape) for array in gaussians]
+        into = [g.numpy() for g in gradients]
+        with kernel_threads(project_gradient) as workers:
+            for c, camera in enumerate(ctx.cameras):
+                parts = [g[c].contiguous().numpy() for g in g_outputs[:4]]
+                project_gradient(*gaussians, *camera, *ctx.screen, workers, *parts, *into)
+        return *gradients, None, None, None, None, None, None
+
+
+@dataclass
+class Lists:
+    """What compositing for one camera leaves for its gradient."""
+
+    order: np.ndarray  # [K] the Gaussian of each splat, front to back
+    splats: np.ndarray  # [K, 8 + P]
+    background: np.ndarray  # [P]
+    bins: tuple[np.ndarray, ...]  # offsets, ids, first, entries of `bin_splats`
+    schedule: np.ndarray  # tiles, longest list first
+    remaining: np.ndarray  # [H, W] final transmittance
+    last: np.ndarray  # [H, W] place in the tile's list of the last splat taken
+
+
+class Composite(torch.autograd.Function):
+    """Sort, bin and composite the splats of C cameras, with gradients to everything but depths and extents."""
+
+    @staticmethod
+    def forward(ctx, means2d, factors, opacities, colors, backgrounds, depths, reach, width, height):
+        cameras, ctx.count, channels = colors.shape
+        columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+        image, alpha = torch.empty(cameras, height, width, channels), torch.empty(cameras, height, width)
+        opacity, ctx.lists = opacities.detach().contiguous().numpy(), []
+        with kernel_threads(depth_order, pack, bin_splats, composite_kernel) as workers:
+            for c in range(cameras):
+                extents = reach[c].numpy()
+                order = depth_order(depths[c].detach().numpy().view(np.uint32), extents)
+                splats = np.zeros((len(order), 8 + channels + -channels % 4), np.float32)
+                color = colors[c].detach().contiguous().numpy()
+                pack(order, means2d[c].detach().numpy(), factors[c].detach().numpy(), extents, opacity, color, splats)
+                background = np.pad(backgrounds[c].detach().numpy(), (0, -channels % 4))
+                bins = bin_splats(splats, columns, rows, workers)
+                schedule = np.argsort(-np.diff(bins[0]), kind="stable")
+                remaining, last = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+                planes = image[c].numpy(), alpha[c].numpy(), remaining, last
+                composite_kernel(splats, *bins[:2], schedule, background, workers, *planes)
+                ctx.lists.append(Lists(order, splats, background, bins, schedule, remaining, last))
+        return image, alpha[..., None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_image, g_alpha):
+        cameras, channels = g_image.shape[0], g_image.shape[3]
+        g_means2d, g_factors = torch.zeros(cameras, ctx.count, 2), torch.zeros(cameras, ctx.count, 3)
+        g_opacities, g_colors = torch.zeros(ctx.count), torch.zeros(cameras, ctx.count, channels)
+        g_backgrounds = torch.zeros(cameras, channels) if ctx.needs_input_grad[4] else None
+        with kernel_threads(composite_gradient, sum_entries) as workers:
+            for c, lists in enumerate(ctx.lists):
+                offsets, ids, first, entries = lists.bins
+                sums = np.empty((len(entries), 6 + len(lists.background)), np.float32)
+                lost = lists.remaining, lists.last
+                given = g_image[c].contiguous().numpy(), g_alpha[c, ..., 0].contiguous().numpy()
+                where = lists.splats, offsets, ids, lists.schedule, lists.background
+                composite_gradient(*where, workers, *lost, *given, sums)
+                into = g_means2d[c].numpy(), g_factors[c].numpy(), g_opacities.numpy(), g_colors[c].numpy()
+                sum_entries(lists.order, lists.splats, first, entries, sums, *into)
+                if g_backgrounds is not None:  # einsum adds in one fixed order
+                    g_backgrounds[c] = torch.from_numpy(np.einsum("hw,hwd->d", lists.remaining, given[0]))
+        return g_means2d, g_factors, g_opacities, g_colors, g_backgrounds, None, None, None, None
+
+
+def project(means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d) -> Projection:
+    """N Gaussians as C cameras see them (float32; arguments as in `rasterization`)."""
+    cameras = viewmats, Ks, (width, height), (near, far), eps2d
+    means2d, depths, covars2d, factors, reach = Project.apply(means, quats, scales, opacities, *cameras)
+    return Projection(means2d, depths, covars2d, factors, reach)
+
+
+def composite(
+    projection: Projection,
+    opacities: Float[Tensor, "N"],
+    colors: Float[Tensor, "C N D"],
+    backgrounds: Float[Tensor, "C D"],
+    width: int,
+    height: int,
+) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
+    """Colour, with the background behind it, and accumulated alpha."""
+    p = projection
+    return Composite.apply(p.means2d, p.factors, opacities, colors, backgrounds, p.depths, p.reach, width, height)
