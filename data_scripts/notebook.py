@@ -10,7 +10,6 @@ own code.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -25,6 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from data_scripts.get_assets import content_hash
 from sa0lib.paths import DATA, ROOT
 from sa0lib.profile import PROFILES, current_profile
 
@@ -100,19 +100,10 @@ def text_outputs(outputs: list) -> list:
 
 def execution_key(profile: str) -> str:
     """Profile name and a hash over everything that a notebook's outputs may depend on besides its own code."""
-    files = [ROOT / "requirements.txt"]
-    for folder, pattern in ((ROOT / "sa0lib", "*.py"), (ROOT / "data_scripts", "*.py")):
-        files += folder.rglob(pattern)
-    files += (p for p in (ROOT / "book" / "results").rglob("*") if p.is_file())
-    files += (p for p in (DATA / "assets").glob("*") if p.is_file())
-    files += (p for p in (DATA / "clip").rglob("*") if p.is_file())
-    digest = hashlib.blake2b(sys.version.encode(), digest_size=8)
-    for path in sorted(files):
-        base = DATA if path.is_relative_to(DATA) else ROOT
-        digest.update(path.relative_to(base).as_posix().encode())
-        with open(path, "rb") as f:
-            digest.update(hashlib.file_digest(f, hashlib.blake2b).digest())
-    return f"{profile}-{digest.hexdigest()}"
+    read = [ROOT / "requirements.txt", *(ROOT / "sa0lib").rglob("*.py"), *(ROOT / "data_scripts").rglob("*.py")]
+    read += [ROOT / "book" / "results", DATA / "clip", *(p for p in (DATA / "assets").glob("*") if p.is_file())]
+    digest = content_hash(read, (DATA, ROOT))
+    return f"{profile}-python{sys.version_info.major}.{sys.version_info.minor}-{digest}"
 
 
 def execution_cache(profile: str) -> Path:

@@ -47,7 +47,12 @@ class PosedFrames:
 
 @torch.no_grad()
 def load_posed_frames(head: Head, sequence: Sequence, count: int | None = None) -> PosedFrames:
-    """Read a split, all of it or `count` evenly spaced frames, and deform the head to each, on the head's device."""
+    """Read a split, all of it or `count` evenly spaced frames, and deform the head to each, on the head's device.
+
+    Raises:
+        ValueError: the codes belong to another head than this one.
+    """
+    head.require_basis(sequence.basis, str(sequence.root))
     device = head.v_template.device
     count = min(count or len(sequence), len(sequence))
     frames = [sequence[int(i)] for i in np.linspace(0, len(sequence) - 1, count).round()]

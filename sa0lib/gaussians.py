@@ -15,8 +15,8 @@ from sa0lib.uv import UVMap
 
 C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi)): f_dc = (rgb - 0.5) / C0
 
-# How an avatar starts. On an even grid of splats seen straight on, this spread and opacity let at most two per cent through
-# anywhere, which leaves the skin closed when a laugh stretches it. More overlap only swells the outline and blurs.
+# How an avatar starts. On an even grid of splats seen straight on, this spread and opacity let at most two per cent
+# through anywhere, which leaves the skin closed when a laugh stretches it. More only swells the outline and blurs.
 SPREAD = 0.75  # standard deviation in units of the texel spacing
 OPACITY = 0.9
 THICKNESS = 0.4  # along the normal, relative to the smaller tangential extent

@@ -4,7 +4,6 @@ One class, two sources: OpenHead, which this project builds, and the reader's ow
 added. Axes: +x to the subject's left, +y up, +z out of the face; metres and radians.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,10 +80,8 @@ class Head(nn.Module):
                 continue
             dtype = torch.float32 if value.dtype.kind == "f" else torch.int64
             self.register_buffer("faces" if key == "f" else key, torch.from_numpy(np.array(value)).to(dtype))
-        digest = hashlib.sha256()
-        for array in (self.v_template, self.shapedirs, self.posedirs):
-            digest.update(array.contiguous().numpy().tobytes())
-        self.basis = f"{source} {digest.hexdigest()[:12]}"
+        # OpenHead carries an id of its basis, the same wherever it was built; of a FLAME file, only the release counts
+        self.basis = f"{source} {self.meta['basis']}" if "basis" in self.meta else source
 
     def forward(
         self,

@@ -216,7 +216,7 @@ def main() -> None:
     config = RefineConfig(iterations=arguments.iterations, image_size=arguments.image_size, seed=arguments.seed)
     start = time.perf_counter()
     head = load_head().to(arguments.device)
-    splits = (Sequence(arguments.data, split, config.image_size, head.basis) for split in ("train", "test"))
+    splits = (Sequence(arguments.data, split, config.image_size) for split in ("train", "test"))
     train, test = (load_posed_frames(head, split) for split in splits)
     refiner = Refiner(head, train, config)
     before = evaluate(refiner.gaussians, head, test)

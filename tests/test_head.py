@@ -36,7 +36,7 @@ def open_head_arrays(V: int = 60, F: int = 90, seed: int = 0) -> dict[str, np.nd
             arrays[key] = rng.integers(0, limits[key], shape).astype(np.uint8 if key == "region" else np.int32)
         elif kind == "U" and shape:
             arrays[key] = np.array([f"{key}{n}" for n in range(shape[0])])
-    arrays["meta"] = np.array(json.dumps({"licence": "none"}))
+    arrays["meta"] = np.array(json.dumps({"licence": "none", "basis": f"seed{seed}"}))
     arrays["kintree_table"] = np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]])
     arrays |= {"weights": weights(V, 5), "J_regressor": weights(5, V)}
     arrays |= {"lmk68_bary": weights(68, 3), "lmk478_bary": weights(478, 3)}
@@ -309,7 +309,7 @@ def test_a_saved_model_is_loaded_whole(tmp_path):
     np.testing.assert_array_equal(head.faces.numpy(), arrays["f"])
     np.testing.assert_array_equal(head.shapedirs.numpy(), arrays["shapedirs"])
     assert head.arkit_names == [str(name) for name in arrays["arkit_names"]]
-    assert head.meta == {"licence": "none"} and head.source == "OpenHead"
+    assert head.meta == {"licence": "none", "basis": "seed0"} and head.source == "OpenHead"
     assert head.region_names[int(head.region[5])] == arrays["region_names"][arrays["region"][5]]
 
 

@@ -13,7 +13,6 @@ from sa0lib.head import Head, load_head
 from sa0lib.paths import ASSETS
 
 
-
 @pytest.fixture(scope="module")
 def head() -> Head:
     if not (ASSETS / "open_head.npz").is_file():

@@ -1,4 +1,4 @@
-"""Sec. 3.3 on a small real scene: OpenHead pictures at 48 px, so that every part of the loop runs."""
+"""Sec. 3.3 on a small real scene: OpenHead pictures at 64 px, so that every part of the loop runs."""
 
 import math
 
@@ -12,10 +12,10 @@ from sa0lib.head import load_head
 from sa0lib.mesh import render_mesh
 from sa0lib.paths import ASSETS
 from sa0lib.refine import RefineConfig, Refiner, refine
-from sa0lib.uv import build_uv_map
+from sa0lib.uv import build_uv_map, rasterize_triangles
 
 pytestmark = pytest.mark.skipif(not (ASSETS / "open_head.npz").exists(), reason="needs make assets")
-SIZE = 48
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,13 @@ def scene(head) -> PosedFrames:
     K = torch.tensor([[2.4 * SIZE, 0, SIZE / 2], [0, 2.4 * SIZE, SIZE / 2], [0, 0, 1]])
     viewmat = look_at(center + torch.tensor([0.0, 0.0, 0.8]), center, torch.tensor([0.0, 1.0, 0.0]))
     camera = Camera(K, viewmat, SIZE, SIZE)
-    black = torch.zeros(3)
     images, masks = [], []
     for v in vertices:
-        image = torch.as_tensor(render_mesh(v, head.faces, camera, head.vertex_color, background=black))
-        white = render_mesh(v, head.faces, camera, head.vertex_color, background=torch.ones(3))
-        images.append(image.permute(2, 0, 1))
-        masks.append(((torch.as_tensor(white) == image).all(-1) * 255).to(torch.uint8)[None])
-    boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0]]).repeat(4, 1)
+        image = render_mesh(v, head.faces, camera, head.vertex_color, background=(0, 0, 0), samples=1)
+        hit, _, _ = rasterize_triangles(*camera.project(v), head.faces, SIZE, SIZE)
+        images.append(torch.as_tensor(image).permute(2, 0, 1))
+        masks.append((torch.as_tensor(hit) >= 0).to(torch.uint8)[None] * 255)
+    boxes = torch.tensor([[12.0, 12.0, 52.0, 52.0]]).repeat(4, 1)
     return PosedFrames(torch.stack(images), torch.stack(masks), vertices, [camera] * 4, boxes, jaw, [0, 1, 2, 3])
 
 
@@ -162,4 +161,4 @@ def test_random_background_pulls_alpha_to_the_matte(head, scene):
     spill = float(alpha.detach()[0][outside].sum())
     refine(refiner, progress=False)
     _, alpha, _ = render(refiner.gaussians, frames, scene.cameras[0])
-    assert float(alpha.detach()[0][outside].sum()) < 0.7 * spill
+    assert float(alpha.detach()[0][outside].sum()) < 0.8 * spill

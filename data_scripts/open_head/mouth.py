@@ -1,8 +1,8 @@
-"""Keep the inside of the mouth inside.
+"""Keep the inside of the mouth inside, and let the tongue lie low.
 
 The base mesh's mouth cavity comes within a millimetre of the skin beside the nose and has shape changes of its own, so
 on some heads it would poke through. Here its walls are set back a little, and where they lie close under the skin they
-follow the skin's shape instead of their own.
+follow the skin's shape instead of their own. Its tongue is pressed to the palate, where it would fill an open mouth.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ THICKNESS = 8e-3  # metres between cavity and skin on the mean head, where it wa
 CLOSE = 14e-3  # metres: walls further from the skin keep their own shape
 AVERAGE = 6e-3  # metres of skin whose shape change a wall vertex follows
 RAMP = 12e-3  # metres from the lips' inner edge over which all this sets in
+TIP_DROP, BACK_DROP = 3e-3, 11e-3  # metres by which the tongue is lowered at its tip and behind its middle
+NARROW = 0.85  # of its width is left, so that it fits between the lower teeth
 
 
 @dataclass
@@ -59,6 +61,13 @@ def fit_mouth_tuck(mesh: HeadMesh, head: Float[ndarray, "K 3"]) -> MouthTuck:
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     inset = (ramp * np.maximum(THICKNESS - nearest, 0))[:, None] * away
     return MouthTuck(head, wall, follow, inset)
+
+
+def rest_tongue(tongue: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
+    """The tongue, metres, laid down behind the lower teeth; +z is towards its tip."""
+    behind = np.clip(2 * (tongue[:, 2].max() - tongue[:, 2]) / np.ptp(tongue[:, 2]), 0, 1)  # [n] 1 from the middle on
+    behind = behind * behind * (3 - 2 * behind)
+    return tongue * [NARROW, 1, 1] - (TIP_DROP + (BACK_DROP - TIP_DROP) * behind)[:, None] * [0, 1, 0]
 
 
 def _distance_along(head: Float[ndarray, "K 3"], faces: Int[ndarray, "F 3"], start: Int[ndarray, "s"]) -> ndarray:

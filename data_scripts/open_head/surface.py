@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from data_scripts.open_head.eyes import follow_eyeball, unit_eyeball
 from data_scripts.open_head.makehuman import MESH_GROUPS, HeadMesh
+from data_scripts.open_head.mouth import rest_tongue
 from data_scripts.open_head.teeth import follow_guide, tooth_row
 
 
@@ -43,7 +44,7 @@ def build_surface(mesh: HeadMesh, head: Float[ndarray, "K 3"]) -> Surface:
               "teeth_upper": mesh.helpers["helper-upper-teeth"],
               "teeth_lower": mesh.helpers["helper-lower-teeth"]}  # fmt: skip
     ball, ball_faces = unit_eyeball()
-    pieces, faces = [head[kept]], {}
+    pieces, faces = [head[used["body"]], rest_tongue(head[used["helper-tongue"]])], {}
     new_number = np.full(mesh.n_head, -1)
     new_number[kept] = np.arange(len(kept))
     for group, part in (("body", "skin"), ("helper-tongue", "tongue")):

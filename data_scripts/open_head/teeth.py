@@ -26,7 +26,7 @@ class Crown:
 
 
 UPPER = (  # from the midline outwards: two incisors, canine, two premolars, first molar
-    Crown(8.6, 10.2, 1.2, 6.0, 0.2, 4), Crown(6.7, 9.0, 1.2, 5.5, -0.5, 4), Crown(7.6, 9.8, 1.8, 7.0, 0.3, 4),
+    Crown(8.6, 10.2, 1.2, 6.0, 1.6, 4), Crown(6.7, 9.0, 1.2, 5.5, 0.9, 4), Crown(7.6, 9.8, 1.8, 7.0, 1.3, 4),
     Crown(7.0, 8.2, 5.0, 8.5, 0.0, 3), Crown(6.8, 7.6, 5.0, 8.5, 0.0, 3), Crown(10.2, 7.2, 7.0, 10.5, 0.0, 3),
 )  # fmt: skip
 LOWER = (
@@ -37,7 +37,11 @@ GUM_TOP = 15.5  # where the gum ends outside, above the biting plane ...
 GUM_INNER = 12.5  # ... and inside
 GROOVE = 0.9  # how far neighbouring crowns round off towards their contact
 PAPILLA = 2.0  # how far the gum climbs between two crowns
-SETBACK = {True: 0.8, False: 2.4}  # upper, lower: how far the crowns stand behind the guide's outline (overbite)
+# Upper, lower row against its guide. The guides leave a gap between the rows and lie so high and so far back that lips
+# would hide the upper incisors of every smile; people show some millimetres of them.
+SETBACK = {True: 0.8, False: 3.1}  # how far the crowns stand behind the guide's outline: the lower bite inside
+DROP = {True: 2.0, False: 1.7}  # how far the biting plane lies below the guide's
+FORWARD = 2.0  # how far both rows are brought towards the lips
 ENAMEL_ROWS = slice(2, 7)  # rows of the profile that are tooth; the others are gum
 N_ROWS = 8
 
@@ -110,7 +114,7 @@ def _column(arch: Arch, phi, length, s: float, crown: Crown, t: float, upper: bo
     edge = -crown.reach + 0.8 * round_off  # millimetres above the biting plane
     margin = crown.height - PAPILLA * round_off
     out = -SETBACK[upper] + np.array([  # outward, millimetres
-        -0.6, 0.1, -0.25 - inset, 0.35 - inset, -0.5 - inset, -0.5 - crown.edge + 0.5 * inset,
+        -1.6, 0.1, -0.25 - inset, 0.35 - inset, -0.5 - inset, -0.5 - crown.edge + 0.5 * inset,
         -0.8 * crown.depth + inset, -crown.depth,
     ])  # fmt: skip
     up = np.array([
@@ -118,8 +122,8 @@ def _column(arch: Arch, phi, length, s: float, crown: Crown, t: float, upper: bo
         0.55 * crown.height, GUM_INNER,
     ])  # fmt: skip
     plane = here + 1e-3 * out[:, None] * outward  # [R, 2] x, z
-    y = arch.plane[0] + arch.plane[1] * plane[:, 1] + (1e-3 if upper else -1e-3) * up
-    return np.stack([plane[:, 0], y, plane[:, 1]], axis=1)
+    y = arch.plane[0] + arch.plane[1] * plane[:, 1] + (1e-3 if upper else -1e-3) * up - 1e-3 * DROP[upper]
+    return np.stack([plane[:, 0], y, plane[:, 1] + 1e-3 * FORWARD], axis=1)
 
 
 def is_enamel(count: int) -> ndarray:

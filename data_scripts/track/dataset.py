@@ -71,8 +71,8 @@ def records(track: Track, video: Path) -> Iterator[Record]:
 def with_mesh(track: Track, head: Head, folder: Path, i: int) -> tuple[np.ndarray, np.ndarray]:
     """A frame as it was written, and with the fitted mesh half-transparent over it."""
     picture = np.asarray(Image.open(folder / "images" / f"{i:05d}_00.png"))
-    vertices = head(**track.params(i))[0]
-    return picture, overlay(picture, vertices, head.faces, track.camera(i), opacity=0.5, samples=1)
+    vertices, colors = head(**track.params(i))[0], getattr(head, "vertex_color", None)
+    return picture, overlay(picture, vertices, head.faces, track.camera(i), colors, opacity=0.5, samples=1)
 
 
 def write_dataset(track: Track, video: Path, out: Path, head: Head, with_video: bool) -> dict:
