@@ -1,6 +1,6 @@
 """Turn the committed tracking result and the clip into data/clip, the dataset that `make track` would write.
 
-    python -m data_scripts.unpack_clip
+python -m data_scripts.unpack_clip
 """
 
 import argparse

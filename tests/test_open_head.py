@@ -15,6 +15,7 @@ from data_scripts.open_head.expressions import load_actions
 from data_scripts.open_head.joints import fit_jaw_hinge, rotation_matrix
 from data_scripts.open_head.makehuman import load_head_mesh
 from data_scripts.open_head.measure import arkit_errors, failures, held_out_error, rigidity_error
+from data_scripts.open_head.mouth import rest_tongue
 from data_scripts.open_head.reference import core_of
 from data_scripts.open_head.sample import load_shape_space, sample_heads
 from sa0lib.head import load_head
@@ -54,9 +55,13 @@ def space(mesh):
 
 @pytest.fixture(scope="module")
 def unseen(head, mesh, space):
-    """Sixty new heads as the base mesh makes them, aligned, skin and tongue: [60, 4426, 3]."""
+    """Sixty new heads as the base mesh makes them but for the tongue's rest, aligned: [60, 4426, 3]."""
     heads = sample_heads(12345, space, 60)[:, :N_OWN]
-    return align(heads, head.v_template[:N_OWN].numpy(), core_of(mesh)[:N_OWN])[0]
+    heads = align(heads, head.v_template[:N_OWN].numpy(), core_of(mesh)[:N_OWN])[0]
+    tongue = rows(head, "tongue")[:N_OWN]
+    raised = heads[:, tongue].mean(axis=0)
+    heads[:, tongue] += rest_tongue(raised) - raised
+    return heads
 
 
 def rows(head, *names):
@@ -73,6 +78,24 @@ def seen_faces(vertices, faces, size=400, yaw=0.0):
     turned = vertices @ rotation_matrix(np.array([0.0, yaw, 0.0])).T
     xy = np.stack([turned[:, 0], -turned[:, 1]], axis=1) * size / 0.34 + size / 2
     return rasterize_triangles(xy, 1.0 - turned[:, 2], faces, size, size)[0]
+
+
+def seen_heights(head, scores, shapes, half_width=4e-3):
+    """Metres of each region seen one above the other in a strip down the middle of the face, by region and person.
+
+    The mean head comes first, then a head for each row of `shapes`.
+    """
+    row = torch.tensor([[scores.get(name, 0.0) for name in head.arkit_names]]).double()
+    shapes = torch.cat([torch.zeros(1, 300), shapes])
+    pose = {name: value.expand(len(shapes), -1) for name, value in head.arkit(row).items()}
+    pixel, heights = 0.34 / 800, {name: [] for name in head.region_names}
+    half = int(half_width / pixel)
+    for vertices in head(shape=shapes, **pose).numpy():
+        strip = seen_faces(vertices, head.faces.numpy(), size=800)[:, 400 - half : 400 + half]
+        region = head.region.numpy()[head.faces.numpy()[strip[strip >= 0], 0]]
+        for number, name in enumerate(head.region_names):
+            heights[name].append((region == number).sum() / (2 * half) * pixel)
+    return heights
 
 
 # --- the asset -------------------------------------------------------------------------------------------------
@@ -189,6 +212,7 @@ def test_zero_codes_are_the_neutral_mean_head(head):
 def test_every_arkit_action_is_reproduced(head, actions):
     full = np.zeros((52, len(head.v_template), 3))
     full[:, :N_OWN] = actions
+    full[head.arkit_names.index("tongueOut"), rows(head, "tongue")] = 0  # not counted: it comes from a lower rest
     counted = np.arange(len(head.v_template)) < N_OWN
     assert arkit_errors(head, full, counted).max() < 0.3e-3
 
@@ -252,6 +276,36 @@ def test_teeth_are_two_arches_that_follow_the_identity(head):
         offset = shaped[:, part].mean(1) - shaped[:, mouth].mean(1)
         assert shaped[:, part].mean(1).std(0)[1] > 2e-3  # they move with the jaws ...
         assert offset.std(0).max() < 0.5 * shaped[:, part].mean(1).std(0).max()  # ... and so with the lips
+
+
+@built
+@pytest.mark.parametrize("scores", [
+    {"jawOpen": 0.5}, {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "jawOpen": 0.2},
+])  # fmt: skip
+def test_smile_and_open_mouth_show_the_upper_incisors_from_the_front(head, scores):
+    height = {name: np.array(h) for name, h in seen_heights(head, scores, people(12)).items()}
+    assert 2e-3 < height["teeth_upper"][0] < 8e-3  # the mean head
+    assert height["teeth_upper"].min() > 1e-3
+    assert height["teeth_lower"].mean() < 0.5 * height["teeth_upper"].mean()
+
+
+@built
+def test_open_mouth_is_dark_above_the_tongue(head):
+    assert min(seen_heights(head, {"jawOpen": 0.5}, people(12))["mouth"]) > 3e-3
+
+
+@built
+def test_upper_incisors_bite_over_the_lower_ones(head):
+    for vertices in head(shape=torch.cat([torch.zeros(1, 300), people(12)])).numpy():
+        upper, lower = (vertices[rows(head, f"teeth_{row}")].reshape(-1, teeth.N_ROWS, 3) for row in ("upper", "lower"))
+        upper, lower = upper[len(upper) // 2 + 2, teeth.EDGE], lower[len(lower) // 2 + 2, teeth.EDGE]  # mid-crown
+        overbite, overjet = (lower - upper)[1], (upper - lower)[2]
+        assert 0.3e-3 < overbite < 2.5e-3 and 0.3e-3 < overjet < 4e-3
+
+
+@built
+def test_tongue_out_lies_on_the_lower_lip(head):
+    assert min(seen_heights(head, {"jawOpen": 0.4, "tongueOut": 1.0}, people(12))["tongue"]) > 8e-3
 
 
 @built

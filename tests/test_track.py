@@ -1,31 +1,26 @@
-"""data_scripts.track: from pictures and landmarks to a dataset, and every way in which a video can be unfit for it."""
+"""data_scripts.track, its second half: the fit, the matte, the packed result, the dataset and the commands."""
 
 import json
-import struct
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from toy_video import FRAMES, HEIGHT, INFO, WIDTH, detections, write_video
 
-from data_scripts.track.choose import TRACK_PYTHON, check_kept, left_out, overlaps, run_detector, widen
+from data_scripts.track.choose import TRACK_PYTHON, run_detector
 from data_scripts.track.dataset import write_dataset
-from data_scripts.track.fit import Fit, FitConfig, LandmarkFit, fit
+from data_scripts.track.fit import FitConfig, LandmarkFit, fit
 from data_scripts.track.landmarks import GROUPS, IBUG, IRIS, PAIRS, WEIGHTS
 from data_scripts.track.matte import MATTE, SIZE, crop, crop_path, guided_filter, neck_cut, neck_loop, steady
-from data_scripts.track.rig import LandmarkRig
+from data_scripts.track.rig import Fit, LandmarkRig
 from data_scripts.track.track import Track, pack, rounded, unpack
-from data_scripts.track.video import MIN_FRAMES, VideoInfo, check_count, probe, read_frames
+from data_scripts.track.video import probe, read_frames
 from sa0lib.datasets import Sequence
 from sa0lib.head import load_head
 from sa0lib.paths import ASSETS, ROOT
-
-WIDTH, HEIGHT, FRAMES = 320, 240, 30
-INFO = VideoInfo(Path("clip.mp4"), WIDTH, HEIGHT, 25.0, FRAMES)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +30,7 @@ def head():
 
 @pytest.fixture(scope="module")
 def codes(head):
-    """A short, smooth performance at half a metre: Fit's fields, and the landmarks that a camera of 400 px sees."""
+    """A short, smooth performance at half a metre: the codes, and where the landmarks are in the video."""
     generator = torch.Generator().manual_seed(0)
     wave = torch.sin(torch.linspace(0, 6, FRAMES))[:, None]
 
@@ -51,192 +46,14 @@ def codes(head):
         translation=torch.tensor([0.0, 0.0, -0.55]) + smooth(3, 0.01),
         focal=1.4 * WIDTH,
     )
-    points = LandmarkRig(head).points(
-        truth.shape, truth.expr, truth.rotation, truth.jaw, truth.eyes, truth.translation
-    )
-    xy = truth.focal * points[..., :2] * torch.tensor([1.0, -1.0]) / -points[..., 2:]
-    return truth, xy + torch.tensor([WIDTH / 2, HEIGHT / 2])
+    return truth, truth.landmarks(LandmarkRig(head), WIDTH, HEIGHT)
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """FRAMES frames with a bright square on a dark, uneven ground."""
     path = tmp_path_factory.mktemp("video") / "toy.mp4"
-    write_video(path, FRAMES)
+    write_video(path)
     return path
-
-
-def write_video(path, frames, width=WIDTH, height=HEIGHT):
-    rng = np.random.default_rng(0)
-    ground = rng.integers(0, 60, (height // 16, width // 16, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", 25)
-        stream.width, stream.height, stream.pix_fmt = ground.shape[1], ground.shape[0], "yuv420p"
-        for _ in range(frames):
-            picture = ground.copy()
-            picture[60:80, 200:220] = 255
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def detections(x=160.0, y=110.0, size=90.0):
-    """The same oval face in every frame, and no second face."""
-    rng = np.random.default_rng(1)
-    angle, radius = rng.uniform(0, 2 * np.pi, 478), np.sqrt(rng.uniform(0, 1, 478))
-    face = np.stack([0.4 * radius * np.cos(angle), 0.5 * radius * np.sin(angle)], 1)
-    face[10], face[152] = (0, -0.5), (0, 0.5)  # forehead and chin
-    faces = np.full((FRAMES, 2, 478, 2), np.nan)
-    faces[:, 0] = face * size + (x, y)
-    return faces, np.full((FRAMES, 2, 21, 2), np.nan)
-
-
-def hand(x, y, size=40.0):
-    return np.random.default_rng(2).uniform(-0.5, 0.5, (21, 2)) * size + (x, y)
-
-
-# Videos
-
-
-def test_frames_are_decoded_in_order_and_in_rgb(video):
-    frames = list(read_frames(video))
-    assert len(frames) == FRAMES and frames[0].shape == (HEIGHT, WIDTH, 3)
-    assert frames[0][62:78, 202:218].min() > 235 and frames[0][100:, :100].max() < 80
-
-
-def test_a_phones_rotation_tag_turns_the_frames_upright(video, tmp_path):
-    data = bytearray(video.read_bytes())
-    matrix = data.find(b"tkhd") + 4 + 40  # after version, times, track, duration, layer, volume
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # 90 clockwise
-    (tmp_path / "phone.mp4").write_bytes(data)
-    assert (probe(tmp_path / "phone.mp4").width, probe(tmp_path / "phone.mp4").height) == (HEIGHT, WIDTH)
-    straight, turned = next(read_frames(video)), next(read_frames(tmp_path / "phone.mp4"))
-    assert np.array_equal(turned, np.rot90(straight, -1))
-
-
-def test_a_missing_video_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="my.mp4: no such video"):
-        probe(tmp_path / "my.mp4")
-
-
-def test_a_file_that_is_no_video_is_refused(tmp_path):
-    (tmp_path / "my.mp4").write_bytes(b"not a video" * 100)
-    with pytest.raises(ValueError, match="my.mp4 cannot be decoded"):
-        probe(tmp_path / "my.mp4")
-
-
-def test_a_video_that_is_cut_off_is_refused():
-    with pytest.raises(ValueError, match="only 200 of 472 frames decode"):
-        check_count(replace(INFO, frames=472), 200)
-
-
-def test_a_damaged_video_is_refused_with_the_frame_at_fault(tmp_path):
-    data = bytearray((ASSETS / "clip.mp4").read_bytes())
-    rng = np.random.default_rng(0)
-    data[300_000:900_000:300] = rng.integers(0, 256, 2000, dtype=np.uint8).tobytes()
-    (tmp_path / "my.mp4").write_bytes(data)
-    with pytest.raises(ValueError, match=r"my.mp4: frame \d+ is damaged|decoding stops after frame"):
-        list(read_frames(tmp_path / "my.mp4"))
-
-
-def test_a_short_video_is_refused():
-    with pytest.raises(ValueError, match=f"has {MIN_FRAMES - 1} frames: too short"):
-        check_count(replace(INFO, frames=0), MIN_FRAMES - 1)
-
-
-def test_a_tiny_video_is_refused(tmp_path):
-    write_video(tmp_path / "my.mp4", 3, width=64, height=48)
-    with pytest.raises(ValueError, match="is 64 x 48: at least 128"):
-        probe(tmp_path / "my.mp4")
-
-
-# Which frames are used
-
-
-def test_an_undisturbed_face_is_kept_everywhere():
-    assert left_out(*detections(), INFO) == [None] * FRAMES
-
-
-def test_a_hand_before_the_face_takes_its_neighbourhood_with_it():
-    faces, hands = detections()
-    hands[12, 1] = hand(160, 130)
-    reasons = left_out(faces, hands, INFO)
-    assert reasons[12] == "hand before the head"
-    margin = round(0.3 * INFO.fps)
-    assert reasons[12 - margin] == reasons[12 + margin] == "hand just before or after"
-    assert reasons[12 - margin - 1] is None and reasons[12 + margin + 1] is None
-
-
-def test_a_hand_beside_the_head_does_no_harm():
-    faces, hands = detections()
-    hands[:, 0] = hand(290, 200)
-    assert left_out(faces, hands, INFO) == [None] * FRAMES
-
-
-def test_a_hand_at_the_neck_counts():
-    faces, hands = detections()
-    hands[5, 0] = hand(160, 110 + 0.5 * 90 + 15)
-    assert left_out(faces, hands, INFO)[5] == "hand before the head"
-
-
-def test_lost_frames_are_left_out():
-    faces, hands = detections()
-    faces[3:6] = np.nan
-    reasons = left_out(faces, hands, INFO)
-    assert [i for i, reason in enumerate(reasons) if reason] == [3, 4, 5] and reasons[3] == "no face"
-
-
-def test_a_face_that_leaves_the_picture_is_left_out():
-    faces, hands = detections()
-    faces[7] += (WIDTH - 165, 0)
-    assert left_out(faces, hands, INFO)[7] == "face leaves the picture"
-
-
-def test_a_video_without_a_face_is_refused():
-    faces, hands = detections()
-    with pytest.raises(ValueError, match="clip.mp4: no face in any of its 30 frames"):
-        left_out(faces * np.nan, hands, INFO)
-
-
-def test_two_people_are_refused_with_the_first_frame_that_shows_both():
-    faces, hands = detections(x=90)
-    faces[4:, 1] = faces[4:, 0] + (140, 0)
-    with pytest.raises(ValueError, match=r"two faces in 26 frames, first in frame 4 \(0.2 s\); cut or crop"):
-        left_out(faces, hands, INFO)
-
-
-def test_a_small_face_in_the_background_does_no_harm():
-    faces, hands = detections(x=90)
-    faces[:, 1] = (faces[:, 0] - (90, 110)) * 0.3 + (260, 60)
-    assert left_out(faces, hands, INFO) == [None] * FRAMES
-
-
-def test_one_face_found_twice_is_not_two_people():
-    faces, hands = detections()
-    faces[:, 1] = faces[:, 0] + 2
-    assert left_out(faces, hands, INFO) == [None] * FRAMES
-
-
-def test_a_distant_face_is_refused():
-    with pytest.raises(ValueError, match="the face is 40 px high, at least 60"):
-        left_out(*detections(size=40), INFO)
-
-
-def test_too_few_frames_are_refused_with_the_reasons():
-    reasons = [None] * 10 + ["no face"] * 15 + ["hand before the head"] * 5
-    with pytest.raises(ValueError, match=r"only 10 of 30 .*\(15 no face, 5 hand before the head\)"):
-        check_kept(reasons, INFO)
-
-
-def test_convex_hulls_overlap_only_where_they_meet():
-    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
-    assert overlaps(square, square + 0.9) and overlaps(square, 0.2 * square + 0.4)
-    assert not overlaps(square, square + (1.1, 0)) and not overlaps(square, square @ [[1, 1], [-1, 1]] + (1.6, 0.8))
-
-
-def test_widening_flags_stays_inside_the_row():
-    flags = np.zeros(8, bool)
-    flags[[0, 6]] = True
-    assert widen(flags, 1).tolist() == [True, True, False, False, False, True, True, True]
 
 
 # Landmarks and their fit
@@ -277,10 +94,8 @@ def test_a_synthetic_performance_is_recovered_from_noisy_landmarks(codes, head):
     truth, points = codes
     noisy = points + 0.5 * torch.randn(points.shape, generator=torch.Generator().manual_seed(3))
     result = fit(head, noisy, torch.ones(FRAMES), torch.arange(FRAMES), WIDTH, HEIGHT)
-    rig = LandmarkRig(head)
-    x = rig.points(result.shape, result.expr, result.rotation, result.jaw, result.eyes, result.translation)
-    xy = result.focal * x[..., :2] * torch.tensor([1.0, -1.0]) / -x[..., 2:] + torch.tensor([WIDTH / 2, HEIGHT / 2])
-    assert (xy - points).norm(dim=-1).median() < 0.4  # px, of landmarks that are 0.59 px off in the median
+    error = result.landmarks(LandmarkRig(head), WIDTH, HEIGHT) - points
+    assert error.norm(dim=-1).median() < 0.4  # px, of landmarks that are 0.59 px off in the median
     assert (result.rotation - truth.rotation).abs().median() < 0.02
     assert (result.jaw[:, 0] - truth.jaw[:, 0]).abs().median() < 0.04
 
@@ -459,6 +274,13 @@ def command(*arguments):
 def test_the_tracker_says_in_one_line_what_is_missing(tmp_path):
     done = command("data_scripts.track", tmp_path / "my.mp4", tmp_path / "out")
     assert done.returncode == 1 and done.stderr.splitlines() == [f"track: {tmp_path / 'my.mp4'}: no such video"]
+
+
+def test_the_tracker_touches_no_folder_that_is_no_dataset(video, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = command("data_scripts.track", video, tmp_path)
+    assert done.returncode == 1 and "is no dataset: choose another folder" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_without_the_detectors_environment_the_tracker_says_how_to_make_it(video, tmp_path):

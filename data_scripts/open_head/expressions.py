@@ -73,6 +73,8 @@ def fit_expressions(mesh: HeadMesh, surface: Surface, skeleton: Skeleton) -> Exp
     actions = surface.lift(displacement)
     for eye in ("eye_left", "eye_right"):
         actions[:, surface.parts[eye]] = 0  # the joints turn them
+    tongue = surface.parts["tongue"]  # rests lower than the base mesh's, but has to come out over the lower lip
+    actions[names.index("tongueOut"), tongue] += surface.guide[surface.kept[tongue]] - surface.vertices[tongue]
     lower = surface.guides["teeth_lower"]
     jaw, eyes = np.zeros((52, 3)), np.zeros((52, 6))
     jaw[names.index("jawOpen"), 0] = skeleton.jaw.angle

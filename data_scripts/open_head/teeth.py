@@ -26,7 +26,7 @@ class Crown:
 
 
 UPPER = (  # from the midline outwards: two incisors, canine, two premolars, first molar
-    Crown(8.6, 10.2, 1.2, 6.0, 1.6, 4), Crown(6.7, 9.0, 1.2, 5.5, 0.9, 4), Crown(7.6, 9.8, 1.8, 7.0, 1.3, 4),
+    Crown(8.6, 10.2, 1.2, 6.0, 1.9, 4), Crown(6.7, 9.0, 1.2, 5.5, 1.2, 4), Crown(7.6, 9.8, 1.8, 7.0, 1.6, 4),
     Crown(7.0, 8.2, 5.0, 8.5, 0.0, 3), Crown(6.8, 7.6, 5.0, 8.5, 0.0, 3), Crown(10.2, 7.2, 7.0, 10.5, 0.0, 3),
 )  # fmt: skip
 LOWER = (
@@ -43,7 +43,7 @@ SETBACK = {True: 0.8, False: 3.1}  # how far the crowns stand behind the guide's
 DROP = {True: 2.0, False: 1.7}  # how far the biting plane lies below the guide's
 FORWARD = 2.0  # how far both rows are brought towards the lips
 ENAMEL_ROWS = slice(2, 7)  # rows of the profile that are tooth; the others are gum
-N_ROWS = 8
+N_ROWS, EDGE = 8, 4  # rows of the profile, and which of them is the outer biting edge
 
 
 @dataclass

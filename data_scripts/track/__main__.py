@@ -19,25 +19,18 @@ from tqdm import tqdm
 from data_scripts.track import matte
 from data_scripts.track.choose import TRACK_PYTHON, check_kept, left_out, run_detector, summary
 from data_scripts.track.dataset import write_dataset
-from data_scripts.track.fit import Fit, fit
+from data_scripts.track.fit import fit
 from data_scripts.track.landmarks import IBUG
 from data_scripts.track.rig import LandmarkRig
 from data_scripts.track.track import Track, pack, rounded
-from data_scripts.track.video import VideoInfo, probe, read_frames
+from data_scripts.track.video import probe, read_frames
+from sa0lib.datasets import check_replaceable
 from sa0lib.head import Head, load_head
 from sa0lib.paths import ASSETS
 from sa0lib.rotation import axis_angle_to_matrix
 
 BAD_FIT = 3.0  # a frame whose median error exceeds this many times the video's is left out
 FACE_MARGIN = 0.1  # of the face's size, added around it to make its box
-
-
-def reprojection(head: Head, result: Fit, points: np.ndarray, zoom: np.ndarray, info: VideoInfo) -> np.ndarray:
-    """Distance in crop px of the head's 68 points from the detected ones, [N, 68]."""
-    rig = LandmarkRig(head, "68")
-    x = rig.points(result.shape, result.expr, result.rotation, result.jaw, result.eyes, result.translation).numpy()
-    xy = result.focal * x[..., :2] * [1, -1] / -x[..., 2:] + [info.width / 2, info.height / 2]  # [N, 68, 2]
-    return np.linalg.norm(xy - points[:, IBUG], axis=-1) * zoom[:, None]
 
 
 def make_mattes(track: Track, head: Head, found: dict[str, np.ndarray], video: Path) -> np.ndarray:
@@ -79,7 +72,8 @@ def track_video(video: Path, head: Head, python: Path) -> Track:
     kept = np.flatnonzero([reason is None for reason in reasons])
     as_float = [torch.from_numpy(a[kept]).float() for a in (face, zoom)]
     result = fit(head, *as_float, torch.from_numpy(kept), info.width, info.height)
-    errors = reprojection(head, result, face[kept], zoom[kept], info)
+    points = result.landmarks(LandmarkRig(head, "68"), info.width, info.height).numpy()  # [N, 68, 2]
+    errors = np.linalg.norm(points - face[kept][:, IBUG], axis=-1) * zoom[kept, None]  # crop px
     good = np.median(errors, 1) <= BAD_FIT * np.median(errors)
     for i in kept[~good]:
         reasons[i] = "the fit is off"
@@ -122,6 +116,7 @@ def main() -> None:
     torch.set_num_threads(1)  # thousands of small products: threads would wait for each other
     start = time.perf_counter()
     try:
+        check_replaceable(args.out)  # now, not after minutes of work
         head = load_head(args.head)
         track = track_video(args.video, head, args.python)
         told = write_dataset(track, args.video, args.out, head, with_video=True)

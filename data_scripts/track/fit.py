@@ -6,7 +6,7 @@ Every prior is a Gaussian with the standard deviation named in `FitConfig`, ever
 512 x 512 crop divided by its noise, and landmarks far off lose weight as under a Cauchy distribution.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import trange
 
 from data_scripts.track.landmarks import IRIS, LIDS, PAIRS, WEIGHTS
-from data_scripts.track.rig import LandmarkRig
+from data_scripts.track.rig import Fit, LandmarkRig, project
 from sa0lib.head import N_EXPR, N_SHAPE, Head
 
 POSE = {"rotation": (0, 1, 2), "jaw": (0, 1, 2), "eyes": (0, 1, 3, 4)}  # entries that are free: eyes do not roll
@@ -49,29 +49,6 @@ class FitConfig:
     chunk: int = 64  # frames whose derivatives are held at once
 
 
-@dataclass
-class Fit:
-    """The result, in the axes of the head: the camera stands at the origin and looks along -z."""
-
-    shape: Float[Tensor, "1 300"]
-    expr: Float[Tensor, "N 100"]
-    rotation: Float[Tensor, "N 3"]
-    jaw: Float[Tensor, "N 3"]
-    eyes: Float[Tensor, "N 6"]
-    translation: Float[Tensor, "N 3"]
-    focal: float  # px of the video
-
-    def params(self, i: int) -> dict[str, Tensor]:
-        """Head.forward's keywords for frame i."""
-        names = ("expr", "rotation", "jaw", "eyes", "translation")
-        return {"shape": self.shape, "neck": torch.zeros(1, 3)} | {n: getattr(self, n)[i : i + 1] for n in names}
-
-    def select(self, frames: Int[Tensor, "n"]) -> "Fit":
-        """The same head in some of the frames."""
-        names = ("expr", "rotation", "jaw", "eyes", "translation")
-        return replace(self, **{name: getattr(self, name)[frames] for name in names})
-
-
 class LandmarkFit:
     """Solver for one video.
 
@@ -93,7 +70,7 @@ class LandmarkFit:
     ):
         self.rig, self.config = LandmarkRig(head), config
         self.target, self.scale = landmarks, scale
-        self.center = torch.tensor([width / 2, height / 2])
+        self.size, self.center = (width, height), torch.tensor([width / 2, height / 2])
         self.focal_prior = torch.tensor(config.focal * max(width, height)).log()
         self.weight = WEIGHTS.repeat(len(landmarks), 1)  # [N, 478]
         upper, lower = landmarks[:, torch.tensor(LIDS).T].unbind(1)  # [N, 6, 2]
@@ -124,11 +101,6 @@ class LandmarkFit:
         turned = self.rig.points(self.shape, self.expr, rotation, self.jaw, self.eyes, torch.zeros(len(b), 3))
         return rotation, translation - turned.mean(1)
 
-    def project(self, points: Float[Tensor, "n L 3"], log_focal: Tensor) -> Float[Tensor, "n L 2"]:
-        """Pixels of the video; the camera looks along -z with y up."""
-        flipped = points[..., :2] * torch.tensor([1.0, -1.0]) / -points[..., 2:]
-        return log_focal.exp() * flipped + self.center
-
     def residuals(self, part: Int[Tensor, "n"], border: bool):
         """(Residuals [n, R], weights [n, R], Jacobian [n, R, LOCAL] and, if asked for, the border's [n, R, S + 1])."""
         shaped = self.rig.shaped(self.shape, self.expr[part])
@@ -146,7 +118,7 @@ class LandmarkFit:
                 columns.append(torch.func.jvp(points, pose, tangent)[1][..., None])
         columns.append(torch.eye(3).expand(*x.shape[:2], 3, 3))
 
-        xy = self.project(x, self.log_focal)
+        xy = project(x, self.log_focal.exp(), *self.size)
         gain = self.scale[part, None] * self.log_focal.exp() / -x[..., 2]  # [n, L] crop px per metre
         drop = (xy - self.center) / self.log_focal.exp()  # [n, L, 2]: how far a step towards the camera moves a point
         flip = torch.tensor([[1.0], [-1.0]])
@@ -241,8 +213,8 @@ class LandmarkFit:
             r, w, J = self.residuals(chunk, border=True)
             wJ = w[..., None] * J
             g = (r[:, None] @ wJ)[:, 0].double()  # [n, LOCAL + S + 1]
-            precision, prior = self._priors(chunk)
-            D = (J[..., :LOCAL].mT @ wJ[..., :LOCAL] + precision).double()  # [n, LOCAL, LOCAL]
+            steady, prior = self._priors(chunk)
+            D = (J[..., :LOCAL].mT @ wJ[..., :LOCAL] + steady).double()  # [n, LOCAL, LOCAL]
             C = J[..., :LOCAL].mT @ wJ[..., LOCAL:]  # [n, LOCAL, S + 1]
             L = torch.linalg.cholesky(D)
             x = torch.cholesky_solve((g[:, :LOCAL] + prior)[..., None], L)[..., 0]  # [n, LOCAL]

@@ -38,7 +38,7 @@ def crop_path(face: Float[np.ndarray, "N 478 2"], info: VideoInfo) -> Float[np.n
 
 
 def crop(picture: UInt8[np.ndarray, "H W 3"], square: Float[np.ndarray, "3"], size: int = SIZE) -> Image.Image:
-    """The square of a picture at `size` x `size` px (bicubic, reduced by area averaging where it shrinks)."""
+    """The square of a picture at `size` x `size` px (bicubic, antialiased where it shrinks)."""
     x0, y0, side = square
     return Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC, (x0, y0, x0 + side, y0 + side))
 
@@ -67,9 +67,7 @@ def steady(
     return out
 
 
-def guided_filter(
-    guide: Float[np.ndarray, "H W 3"], matte: Float[np.ndarray, "H W"]
-) -> Float[np.ndarray, "H W"]:
+def guided_filter(guide: Float[np.ndarray, "H W 3"], matte: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     """The matte made locally affine in the picture's colours (He, Sun and Tang 2010, Eq. (19) to (21))."""
 
     def mean(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""A head reduced to its landmarks: positions and exact derivatives for many frames at once."""
+"""A head reduced to its landmarks, for many frames at once; the codes and the focal length of a fitted video."""
+
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sa0lib.head import N_EXPR, N_SHAPE, Head
@@ -70,3 +72,37 @@ class LandmarkRig:
     def _matrices(self, jaw, eyes) -> Float[Tensor, "N 4 3 3"]:
         turn = axis_angle_to_matrix(torch.stack([jaw, eyes[:, :3], eyes[:, 3:]], 1))  # [N, 3, 3, 3]
         return torch.cat([torch.eye(3).to(turn).expand(len(turn), 1, 3, 3), turn], 1)
+
+
+@dataclass
+class Fit:
+    """A fitted video, in the axes of the head: the camera stands at the origin and looks along -z."""
+
+    shape: Float[Tensor, "1 300"]
+    expr: Float[Tensor, "N 100"]
+    rotation: Float[Tensor, "N 3"]  # rad, as all poses
+    jaw: Float[Tensor, "N 3"]
+    eyes: Float[Tensor, "N 6"]
+    translation: Float[Tensor, "N 3"]  # m
+    focal: float  # px of the video
+
+    def select(self, frames: Int[Tensor, "n"]) -> "Fit":
+        """The same head in some of the frames."""
+        names = ("expr", "rotation", "jaw", "eyes", "translation")
+        return replace(self, **{name: getattr(self, name)[frames] for name in names})
+
+    def params(self, i: int) -> dict[str, Tensor]:
+        """Head.forward's keywords for frame i."""
+        names = ("expr", "rotation", "jaw", "eyes", "translation")
+        return {"shape": self.shape, "neck": torch.zeros(1, 3)} | {n: getattr(self, n)[i : i + 1] for n in names}
+
+    def landmarks(self, rig: LandmarkRig, width: int, height: int) -> Float[Tensor, "N L 2"]:
+        """Where the rig's landmarks are in the video, px."""
+        x = rig.points(self.shape, self.expr, self.rotation, self.jaw, self.eyes, self.translation)
+        return project(x, self.focal, width, height)
+
+
+def project(points: Float[Tensor, "... 3"], focal: float | Tensor, width: int, height: int) -> Float[Tensor, "... 2"]:
+    """Pixels of points seen along -z, with y up and the principal point in the middle."""
+    xy = points[..., :2] * points.new_tensor([1.0, -1.0]) / -points[..., 2:]
+    return focal * xy + points.new_tensor([width / 2, height / 2])

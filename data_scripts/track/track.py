@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from data_scripts.track.fit import Fit
 from data_scripts.track.matte import MATTE, SIZE
+from data_scripts.track.rig import Fit
 from sa0lib.camera import Camera
 from sa0lib.head import Head
 
-LEVELS = 15  # steps of a packed matte
-ERROR_STEP = 0.25  # px: resolution of a packed reprojection error
+LEVELS = 12  # steps of a packed matte
+ERROR_STEP = 0.05  # px: resolution of a packed reprojection error
 PROBES = 200  # vertices by which a head is recognised as the one that was tracked
 PROBE_TOLERANCE = 1e-4  # m
 NOTE = "Numbers and mattes derived from the video; no picture of it is inside. CC0; the video keeps its own licence."
@@ -105,6 +105,7 @@ def unpack(path: Path, head: Head) -> Track:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         meta = json.loads(str(arrays["meta"]))
+        del meta["note"]
         levels = np.frombuffer(lzma.decompress(arrays["mattes"].tobytes()), np.uint8).reshape(-1, MATTE, MATTE)
         codes = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in FIT}
         track = Track(

@@ -171,8 +171,8 @@ class Sequence:
             raise ValueError(f"{path} cannot be decoded ({error}): re-run the tool that wrote it") from error
         if picture.size != (int(entry["w"]), int(entry["h"])):
             raise ValueError(
-                f"{path} is {picture.width} x {picture.height}, but {self.path.name} says {entry['w']} x {entry['h']}: K "
-                "would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
+                f"{path} is {picture.width} x {picture.height}, but {self.path.name} says {entry['w']} x "
+                f"{entry['h']}: K would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
             )
         size = (camera.width, camera.height)
         bands = [np.asarray(band, np.float32) for band in picture.split()]  # float: 8-bit averages round up twice

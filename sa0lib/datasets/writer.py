@@ -38,6 +38,14 @@ class Record:
     extra: dict = field(default_factory=dict)  # further JSON values for this entry of transforms_*.json
 
 
+def check_replaceable(path: Path | str) -> None:
+    """Raise FileExistsError if `path` holds something other than an earlier dataset."""
+    path = Path(path)
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not (path / "transforms_train.json").is_file():
+        raise FileExistsError(f"{path} exists and is no dataset: choose another folder, nothing was changed")
+
+
 @contextmanager
 def whole_folder(path: Path | str) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block succeeds, and vanishes when it fails.
@@ -45,9 +53,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     Raises FileExistsError before any work if `path` holds something other than an earlier dataset.
     """
     path = Path(path)
-    empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not (path / "transforms_train.json").is_file():
-        raise FileExistsError(f"{path} exists and is no dataset: choose another folder, nothing was changed")
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     part.chmod(0o755)  # mkdtemp makes it private to the user
@@ -68,8 +74,8 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
     """Write pictures, mattes, codes and the three transforms files into `root` (use `whole_folder` around it).
 
     `records` may be a generator: pictures are written as they come. `basis` is `Head.basis`, the owner of the
-    codes. Shape codes of the first record are the subject's. Raises ValueError if a record's picture and camera differ in size, if a code is not
-    finite, or if there is no record.
+    codes. Shape codes of the first record are the subject's. Raises ValueError if a record's picture, matte and
+    camera differ in size, if a code is not finite, or if there is no record.
     """
     for folder in ("images", "fg_masks", "flame_param"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -82,8 +88,8 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
             seen = (record.camera.height, record.camera.width)
             if record.image.shape != (height, width, 3) or seen != (height, width):
                 raise ValueError(
-                    f"timestep {record.timestep}: picture {record.image.shape}, matte {record.mask.shape} and camera {seen} "
-                    "differ in size"
+                    f"timestep {record.timestep}: picture {record.image.shape}, matte {record.mask.shape} and "
+                    f"camera {seen} differ in size"
                 )
             entry = _entry(record)
             jobs.append(pool.submit(_save_pictures, root, entry, record.image, record.mask))
