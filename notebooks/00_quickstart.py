@@ -82,7 +82,7 @@ pictures = [f.image.permute(1, 2, 0).numpy() for f in chosen]
 meshes = [overlay(p, head(**f.params)[0], head.faces, f.camera) for p, f in zip(pictures, chosen, strict=True)]
 mattes = [f.mask[0].numpy() for f in chosen]
 captions = [f"{what} {f.timestep}" for what in ("frame", "mesh over", "matte of") for f in chosen]
-viz.show_images(pictures + meshes + mattes, captions, columns=3);
+viz.show_images(pictures + meshes + mattes, captions, columns=3)
 
 # %% [markdown]
 # ## 2 · One Gaussian for every texel
@@ -146,9 +146,7 @@ refine(refiner)
 after = evaluate(gaussians, head, test)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over the refinement's iterations: training PSNR climbs steeply, then flattens; the largest aspect ratio of any Gaussian rises once scales are released and stops at its bound."}, "figure": {"caption": "Training PSNR, and the longest axis ratio of any of the Gaussians. Scales are frozen for the first 500 steps.", "name": "fig-quick-history"}}
-iteration, psnr, aspect = (
-    [row[key] for row in refiner.history] for key in ("iteration", "psnr", "max_aspect_ratio")
-)
+iteration, psnr, aspect = ([row[key] for row in refiner.history] for key in ("iteration", "psnr", "max_aspect_ratio"))
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6))
 left.plot(iteration, psnr)
 left.set(xlabel="iteration", ylabel="training PSNR (dB)")
@@ -172,11 +170,11 @@ for i in np.linspace(0, len(test) - 1, 3).astype(int):
     first, last = (picture(g, head, test.vertices[i], test.cameras[i])[0] for g in (start, gaussians))
     rows += [truth, first, last, (4 * (last - truth).abs().mean(0, keepdim=True)).expand(3, -1, -1)]
     captions += [f"frame {test.timesteps[i]}", "start", "refined", "error x 4"]
-viz.show_images([row.permute(1, 2, 0) for row in rows], captions, columns=4);
+viz.show_images([row.permute(1, 2, 0) for row in rows], captions, columns=4)
 
 # %% [markdown]
-# Scores are taken on white, over the full frame and inside the face box. The last two rows are not from this page's
-# short run: they are the recorded run of the paper's full schedule, made by `make refine SUBJECT=clip`.
+# Scores are taken on white, over the full frame and inside the face box. The last row is not from this page's
+# short run: it is the recorded run of the paper's full schedule, made by `make refine SUBJECT=clip`.
 
 # %% tags=["hide-input"]
 from sa0lib.ledger import read_run
@@ -186,7 +184,6 @@ viz.score_table(
     {
         "start": mean_scores(before),
         f"{config.iterations:,} steps, this page": mean_scores(after),
-        "start, recorded": recorded["before"],
         f"{recorded['config']['iterations']:,} steps, recorded": recorded["after"],
     }
 )
@@ -232,6 +229,7 @@ viz.image_slider(views, [f"{a:+.0f}°" for a in angles], "The refined avatar see
 # The mesh carries the Gaussians, so any code of the head model drives the avatar. OpenHead also knows the 52 scores
 # that phones and webcams deliver: below, three of them go from zero to one, one after the other.
 
+
 # %% tags=["hide-input"]
 def expression(name, score):
     scores = torch.zeros(1, 52)
@@ -243,7 +241,9 @@ def expression(name, score):
 half = np.linspace(0, 1, profile.sweep_frames)
 sweep = [(name, s) for name in ("jawOpen", "mouthSmile", "eyeBlink") for s in [*half, *half[::-1]]]
 faces = [look(expression(name, s), 0).permute(1, 2, 0) for name, s in sweep]
-viz.image_slider(faces, [f"{name} {s:.2f}" for name, s in sweep], "The avatar opens its mouth, smiles and blinks", "score")
+viz.image_slider(
+    faces, [f"{name} {s:.2f}" for name, s in sweep], "The avatar opens its mouth, smiles and blinks", "score"
+)
 
 # %% [markdown]
 # ## 7 · Take it away

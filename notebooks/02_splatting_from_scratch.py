@@ -41,7 +41,6 @@
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
-import plotly.graph_objects as go
 import torch
 
 from sa0lib import viz
@@ -49,7 +48,7 @@ from sa0lib.profile import current_profile
 
 viz.setup()
 profile = current_profile()
-torch.manual_seed(0);
+torch.manual_seed(0)
 
 # %% [markdown]
 # ## 1 · One Gaussian in space
@@ -137,7 +136,7 @@ for size in sizes:
 plt.loglog(sizes, errors, "o-")
 plt.axhline(noise, color="black", linestyle=":")
 plt.axvspan(0.001, 0.004, alpha=0.2)
-plt.gca().set(xlabel="size / distance", ylabel="relative error of covariance", xlim=(0.0018, 0.35));
+plt.gca().set(xlabel="size / distance", ylabel="relative error of covariance", xlim=(0.0018, 0.35))
 
 # %% [markdown]
 # ## 3 · One pixel
@@ -152,6 +151,7 @@ plt.gca().set(xlabel="size / distance", ylabel="relative error of covariance", x
 # ```
 #
 # The second is the paper's Eq. (12). A product does not care about order, so opacity needs no sorting; colour does.
+
 
 # %%
 def blend(alphas, colors):
@@ -178,8 +178,9 @@ print("colour ignores the order: ", bool((color - other_color).abs().max() < 1e-
 # ## 4 · The smallest renderer
 #
 # Both sections together, for all pixels at once. Three constants come from the reference implementation of 3DGS and
-# matter for comparing anything: a blur of 0.3 px² added to the diagonal, so that no splat falls between pixels; a cap
-# of 0.999 on alpha; and everything under 1/255 is dropped.
+# matter for comparing anything: a blur of $0.3$ px² added to the diagonal, so that no splat falls between pixels; a cap
+# of $0.999$ on alpha; and everything under 1/255 is dropped.
+
 
 # %%
 def splat(means, quats, scales, opacities, colors, camera):
@@ -197,6 +198,7 @@ def splat(means, quats, scales, opacities, colors, camera):
     left = torch.cumprod(1 - alpha, -1)
     before = torch.cat([torch.ones_like(left[..., :1]), left[..., :-1]], -1)
     return (alpha * before) @ colors[depth.argsort()], 1 - left[..., -1]
+
 
 # %% [markdown]
 # A scene to draw: random ellipsoids inside a ball.
@@ -225,7 +227,7 @@ scene = (means, quats, scales, opacities, colors, camera.viewmat[None], camera.K
 images = {backend: rasterization(*scene, backend=backend)[0][0] for backend in ("reference", "cpu")}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three pictures of the same ball of coloured ellipsoids, from the fifteen-line renderer, the reference backend and the compiled backend; they look equal."}, "figure": {"caption": "One scene, three renderers.", "name": "fig-three"}}
-viz.show_images([small, *images.values()], ["fifteen lines", "reference", "cpu"], columns=3);
+viz.show_images([small, *images.values()], ["fifteen lines", "reference", "cpu"], columns=3)
 
 # %% [markdown]
 # **Check.** The bound for the compiled backend is 1e-4, a fortieth of a grey level. The fifteen lines lack one rule of the
@@ -276,7 +278,9 @@ flat = Camera(intrinsics(float(size), size, size), torch.eye(4), size, size)
 positions = torch.cat([torch.rand(4 * N, 2) - 0.5, torch.ones(4 * N, 1)], 1)
 theta = [positions, torch.randn(4 * N, 4), torch.full((4 * N, 3), -3.8), torch.zeros(4 * N), torch.zeros(4 * N, 3)]
 theta = [t.requires_grad_() for t in theta]
-optimizer = torch.optim.Adam([{"params": [t], "lr": lr} for t, lr in zip(theta, (2e-3, 1e-2, 2e-2, 5e-2, 5e-2), strict=True)])
+optimizer = torch.optim.Adam(
+    [{"params": [t], "lr": lr} for t, lr in zip(theta, (2e-3, 1e-2, 2e-2, 5e-2, 5e-2), strict=True)]
+)
 
 # %%
 snapshots, steps = [], 25 * (profile.sweep_frames - 1)
@@ -294,7 +298,9 @@ for step in range(steps + 1):
 # %% tags=["hide-input"]
 frames = [torch.cat([image.clamp(0, 1), target], 1) for _, image in snapshots]
 labels = [f"step {step}" for step, _ in snapshots]
-viz.image_slider(frames, labels, "Left, random splats that become a portrait; right, the frame they are fitted to", "fit", 512)
+viz.image_slider(
+    frames, labels, "Left, random splats that become a portrait; right, the frame they are fitted to", "fit", 512
+)
 
 # %% [markdown]
 # ## 7 · Size matters
@@ -327,7 +333,10 @@ for factor in factors:
     avatar.log_scales = start + np.log(factor)
     sizes.append(picture(avatar, head, head.v_template, portrait)[0].permute(1, 2, 0))
 viz.image_slider(
-    sizes, [f"x {f:.2f}" for f in factors], "A head of Gaussians whose size grows: dots with holes, a closed skin, a blur", "size"
+    sizes,
+    [f"x {f:.2f}" for f in factors],
+    "A head of Gaussians whose size grows: dots with holes, a closed skin, a blur",
+    "size",
 )
 
 # %% [markdown]
@@ -399,11 +408,14 @@ assert torch.allclose(over, blend(alphas, colors)[0])
 # The integral of a 2D Gaussian is $2\pi\sqrt{\det\Sigma}$, so the factor is $(\sigma^2 + 0.3)/\sigma^2$: two at
 # $\sigma = \sqrt{0.3}$, a little over half a pixel. (*Antialiased* rasterizers divide it out again.)
 
+
 # %%
 def alpha_integral(sigma, blur):
     one = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), sigma / 64)
     K = intrinsics(64.0, 64, 64)[None]
-    return float(rasterization(*one, torch.tensor([0.9]), torch.ones(1, 1), torch.eye(4)[None], K, 64, 64, eps2d=blur)[1].sum())
+    return float(
+        rasterization(*one, torch.tensor([0.9]), torch.ones(1, 1), torch.eye(4)[None], K, 64, 64, eps2d=blur)[1].sum()
+    )
 
 
 sigma = 3.0

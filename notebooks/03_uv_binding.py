@@ -66,6 +66,7 @@ from sa0lib.uv import build_uv_map
 uv_map = build_uv_map(head.vt, head.ft, profile.uv_size)
 print(f"{len(uv_map.face):,} valid texels of {profile.uv_size**2:,}")
 
+
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the square chart coloured by the head model's painted skin, with the face upright in the middle and islands for eyes, teeth and tongue; right, the same chart coloured by region."}, "figure": {"caption": "The chart: every coloured texel will be a Gaussian. Left, the model's painted colours; right, its regions.", "name": "fig-chart"}}
 def on_texels(values):
     """Per-vertex values [V, C] at every texel, as a picture with white where there is no surface."""
@@ -76,7 +77,7 @@ def on_texels(values):
 region = head.region[head.faces[uv_map.face, 0]]
 palette = torch.tensor(plt.get_cmap("tab20").colors)[:, :3].float()
 regions = torch.where(uv_map.valid[..., None], uv_map.scatter(palette[region]), 1.0)
-viz.show_images([on_texels(head.vertex_color), regions], ["painted colours", "regions"], columns=2);
+viz.show_images([on_texels(head.vertex_color), regions], ["painted colours", "regions"], columns=2)
 
 # %% [markdown]
 # The paper counts 58,173 texels on FLAME with teeth; the stock FLAME chart, rasterized with the convention above, gives
@@ -87,7 +88,10 @@ viz.show_images([on_texels(head.vertex_color), regions], ["painted colours", "re
 from IPython.display import Markdown
 
 counts = torch.bincount(region, minlength=len(head.region_names))
-rows = [f"| {name} | {int(c):,} | {100 * int(c) / len(region):.0f} % |" for name, c in zip(head.region_names, counts, strict=True)]
+rows = [
+    f"| {name} | {int(c):,} | {100 * int(c) / len(region):.0f} % |"
+    for name, c in zip(head.region_names, counts, strict=True)
+]
 Markdown("\n".join(["| region | Gaussians | share |", "| --- | --- | --- |", *rows]))
 
 # %% [markdown]
@@ -194,6 +198,7 @@ gaussians = Gaussians.initial(uv_map, head.v_template, head.faces, paint)
 size = profile.image_size
 camera = Camera(intrinsics(3.4 * size, size, size), orbit(0.45, 0.0, 1.2, head.v_template.mean(0)), size, size)
 
+
 # %% tags=["hide-input"]
 def posed(name, amount):
     scores = torch.zeros(1, 52)
@@ -205,7 +210,10 @@ half = np.linspace(0, 1, profile.sweep_frames)
 sweep = [(name, a) for name in ("jawOpen", "eyeBlink", "browDown") for a in [*half, *half[::-1]]]
 pictures = [picture(gaussians, head, posed(name, a), camera)[0].permute(1, 2, 0) for name, a in sweep]
 viz.image_slider(
-    pictures, [f"{name} {a:.2f}" for name, a in sweep], "A painted head of Gaussians opens its jaw, blinks and frowns", "score"
+    pictures,
+    [f"{name} {a:.2f}" for name, a in sweep],
+    "A painted head of Gaussians opens its jaw, blinks and frowns",
+    "score",
 )
 
 # %% [markdown]
@@ -218,7 +226,7 @@ growth = (opened.scale / frames.scale)[0, uv_map.face].log()
 chart = torch.where(uv_map.valid, uv_map.scatter(growth[:, None])[..., 0], torch.nan)
 shown = plt.imshow(chart, cmap=viz.DIVERGING, vmin=-0.7, vmax=0.7)
 plt.colorbar(shown, label="log growth of s_f")
-plt.axis("off");
+plt.axis("off")
 
 # %% [markdown]
 # ## 5 · Where triangles collapse
@@ -234,7 +242,9 @@ vertices = torch.stack([corner, corner[:1].expand(3, 3)]).requires_grad_()  # an
 collapsed = triangle_frames(vertices, torch.tensor([[0, 1, 2]]))
 sum(x.sum() for x in (collapsed.center, collapsed.R, collapsed.quat, collapsed.scale)).backward()
 print("s_f of the needle is half its edge:", bool((collapsed.scale[0, 0] - 0.002).abs() < 1e-6))
-print("values finite:", bool(collapsed.quat.isfinite().all()), "gradients finite:", bool(vertices.grad.isfinite().all()))
+print(
+    "values finite:", bool(collapsed.quat.isfinite().all()), "gradients finite:", bool(vertices.grad.isfinite().all())
+)
 
 # %% [markdown]
 # Play with one triangle: the slider moves its third corner down to the first edge and through it. Watch the normal flip to the
@@ -249,15 +259,31 @@ for h in heights:
     frame = triangle_frames(triangle[None], torch.tensor([[0, 1, 2]]))
     c, axes = frame.center[0, 0], 0.5 * frame.scale[0, 0] * frame.R[0, 0].T
     outline = triangle[[0, 1, 2, 0]]
-    lines = [go.Scatter3d(x=outline[:, 0], y=outline[:, 1], z=outline[:, 2], mode="lines", name="triangle", line=dict(color="black", width=5))]
+    lines = [
+        go.Scatter3d(
+            x=outline[:, 0],
+            y=outline[:, 1],
+            z=outline[:, 2],
+            mode="lines",
+            name="triangle",
+            line=dict(color="black", width=5),
+        )
+    ]
     for axis, name, color in zip(axes, ("first edge", "normal", "third"), viz.COLORS, strict=False):
         p = torch.stack([c, c + axis]).numpy()
-        lines.append(go.Scatter3d(x=p[:, 0], y=p[:, 1], z=p[:, 2], mode="lines", name=name, line=dict(color=color, width=9)))
+        lines.append(
+            go.Scatter3d(x=p[:, 0], y=p[:, 1], z=p[:, 2], mode="lines", name=name, line=dict(color=color, width=9))
+        )
     plots.append(go.Frame(data=lines, name=f"{h:+.1f}"))
 span = dict(range=[-0.8, 1.3])
 figure = go.Figure(plots[0].data, frames=plots)
-figure.update_layout(scene=dict(xaxis=span, yaxis=span, zaxis=span, aspectmode="cube"), sliders=[viz.frame_slider([p.name for p in plots], "height")])
-viz.interactive(figure, "A triangle with its three frame axes; as its third corner moves through the first edge the normal flips")
+figure.update_layout(
+    scene=dict(xaxis=span, yaxis=span, zaxis=span, aspectmode="cube"),
+    sliders=[viz.frame_slider([p.name for p in plots], "height")],
+)
+viz.interactive(
+    figure, "A triangle with its three frame axes; as its third corner moves through the first edge the normal flips"
+)
 
 # %% [markdown]
 # ## What the paper says, what we measured

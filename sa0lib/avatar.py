@@ -1,5 +1,6 @@
 """An avatar is a set of bound Gaussians and the head that carries them: posing, rendering, first colours, scores."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from sa0lib.head import Head
 from sa0lib.losses import composite
 from sa0lib.metrics import lpips, psnr, ssim
 from sa0lib.rasterize import rasterization
+from sa0lib.rotation import axis_angle_to_matrix
 from sa0lib.uv import UVMap, rasterize_triangles
 
 
@@ -176,3 +178,46 @@ def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
     """Mean over frames of every score."""
     names = [name for name in rows[0] if name != "timestep"]
     return {name: float(np.mean([row[name] for row in rows])) for name in names}
+
+
+@torch.no_grad()
+def error_by_place(gaussians: Gaussians, head: Head, posed: PosedFrames) -> dict[str, dict[str, float]]:
+    """Where the squared error on white lies: {place: {share of pixels, share of error, psnr in dB}}.
+
+    A pixel's place is the front-most part of the mesh, or, beside the mesh, "hair" inside the matte (whatever the
+    person has that the head model has not) and "background" outside it.
+    """
+    names = [*head.region_names, "hair", "background"]
+    pixels, errors = torch.zeros(len(names)), torch.zeros(len(names))
+    faces, region = head.faces.cpu(), head.region.cpu()
+    for i, camera in enumerate(posed.cameras):
+        square = (picture(gaussians, head, posed.vertices[i], camera) - posed.on_white(i)).square().mean(1)[0].cpu()
+        xy, depth = camera.project(posed.vertices[i])
+        hit, _, _ = rasterize_triangles(xy.cpu(), depth.cpu(), faces, camera.width, camera.height)
+        hit = torch.as_tensor(hit).long()
+        beside = torch.where(posed.masks[i, 0].cpu() > 127, len(names) - 2, len(names) - 1)
+        place = torch.where(hit >= 0, region[faces[hit.clamp_min(0), 0]], beside)
+        pixels += torch.bincount(place.flatten(), minlength=len(names))
+        errors += torch.bincount(place.flatten(), square.flatten(), minlength=len(names))
+    return {
+        name: {
+            "pixels": float(n / pixels.sum()),
+            "error": float(e / errors.sum()),
+            "psnr": float(-10 * (e / n).log10()),
+        }
+        for name, n, e in zip(names, pixels, errors, strict=True)
+        if n > 0
+    }
+
+
+@torch.no_grad()
+def preview(gaussians: Gaussians, head: Head, posed: PosedFrames, i: int) -> Float[Tensor, "H W 3"]:
+    """Side by side: frame i on white, the avatar from its camera, turned aside, in another frame's expression."""
+    vertices, camera = posed.vertices[i], posed.cameras[i]
+    center = vertices[head.region != head.region_names.index("neck")].mean(0)
+    turn = axis_angle_to_matrix(vertices.new_tensor([0.0, math.radians(-35), 0.0]))
+    turned = (vertices - center) @ turn.T + center
+    widest = int(posed.jaw.norm(dim=-1).argmax())
+    poses = ((vertices, camera), (turned, camera), (posed.vertices[widest], posed.cameras[widest]))
+    views = [posed.on_white(i), *(picture(gaussians, head, *pose) for pose in poses)]
+    return torch.cat(views, -1)[0].permute(1, 2, 0).cpu()

@@ -16,9 +16,7 @@ Lights = Sequence[tuple[tuple[float, float, float], float]]
 AMBIENT = 0.28
 
 
-def vertex_normals(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-) -> Float[np.ndarray, "V 3"]:
+def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
     """Unit normals: the area-weighted mean over a vertex's faces, zero where none of them has area."""
     vertices = np.asarray(vertices, np.float64)
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]  # [F, 3]

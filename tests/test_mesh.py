@@ -50,9 +50,7 @@ def test_up_is_up_and_x_runs_to_the_right():
 def test_both_sides_of_a_surface_are_lit_alike():
     vertices, faces = ball()
     camera = front_camera()
-    np.testing.assert_array_equal(
-        render_mesh(vertices, faces, camera), render_mesh(vertices, faces[:, ::-1], camera)
-    )
+    np.testing.assert_array_equal(render_mesh(vertices, faces, camera), render_mesh(vertices, faces[:, ::-1], camera))
 
 
 def test_tensors_are_taken_as_well_as_arrays():

@@ -133,9 +133,7 @@ class Flattening:
         first = np.where((b * b - 4 * a * c >= 0) & (first > 0), first, np.inf)
         return min(first.min(), 1 / 0.9)
 
-    def minimise(
-        self, uv: Float[ndarray, "V 2"], unknowns: Float[sp.csc_matrix, "2V K"]
-    ) -> Float[ndarray, "V 2"]:
+    def minimise(self, uv: Float[ndarray, "V 2"], unknowns: Float[sp.csc_matrix, "2V K"]) -> Float[ndarray, "V 2"]:
         """Projected Newton from a map without flips; uv moves along the columns of `unknowns` only."""
         energy = self.energy(uv)
         if not np.isfinite(energy):
