@@ -7,6 +7,8 @@ DATA := $(or $(SA0_DATA),data)
 SUBJECT ?= clip
 
 export PYTHONUNBUFFERED := 1
+# torch and numba each have OpenMP threads; waiting ones must not spin, or they starve each other on two cores
+export OMP_WAIT_POLICY := passive
 
 .PHONY: help env assets book test lab notebooks track refine clean
 .DEFAULT_GOAL := help
