@@ -12,7 +12,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # (ch-splatting)=
 # # 02 · Splatting from scratch

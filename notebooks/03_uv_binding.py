@@ -12,7 +12,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # (ch-binding)=
 # # 03 · Binding Gaussians to a face
