@@ -45,9 +45,9 @@ import torch
 from sa0lib import viz
 from sa0lib.profile import current_profile
 
+torch.manual_seed(0)
 viz.setup()
 profile = current_profile()
-torch.manual_seed(0)
 
 # %% [markdown]
 # ## 1 · One Gaussian in space
@@ -136,6 +136,7 @@ plt.loglog(sizes, errors, "o-")
 plt.axhline(noise, color="black", linestyle=":")
 plt.axvspan(0.001, 0.004, alpha=0.2)
 plt.gca().set(xlabel="size / distance", ylabel="relative error of covariance", xlim=(0.0018, 0.35))
+plt.show()
 
 # %% [markdown]
 # ## 3 · One pixel

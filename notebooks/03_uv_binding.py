@@ -226,6 +226,7 @@ chart = torch.where(uv_map.valid, uv_map.scatter(growth[:, None])[..., 0], torch
 shown = plt.imshow(chart, cmap=viz.DIVERGING, vmin=-0.7, vmax=0.7)
 plt.colorbar(shown, label="log growth of s_f")
 plt.axis("off")
+plt.show()
 
 # %% [markdown]
 # ## 5 · Where triangles collapse
