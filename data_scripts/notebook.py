@@ -121,7 +121,8 @@ class Runner(NotebookClient):
 
     def __init__(self, nb: NotebookNode, name: str, timeout: int | None):
         path = {"metadata": {"path": str(NOTEBOOKS)}}
-        super().__init__(nb, timeout=timeout, kernel_name="python3", resources=path, record_timing=False)
+        settings = dict(record_timing=False, coalesce_streams=True)  # nothing in a file that differs from run to run
+        super().__init__(nb, timeout=timeout, kernel_name="python3", resources=path, **settings)
         self.name, self.start = name, time.monotonic()
         self.count = sum(c.cell_type == "code" for c in nb.cells)
         self.on_cell_execute = self.say

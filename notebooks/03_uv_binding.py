@@ -251,38 +251,31 @@ print(
 # other side, and with it the whole frame, the moment the corner crosses the edge. That is why a folded eyelid can
 # throw a Gaussian to the wrong side, and why nothing in the frame itself can prevent it.
 
+
 # %% tags=["hide-input"]
-heights = np.linspace(1.0, -0.6, 17).round(2)
-plots = []
-for h in heights:
-    triangle = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.35, h, 0]])
+def drawing(height):
+    """The triangle and its axes as plotly lines, seen obliquely: depth runs down to the left."""
+    triangle = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.35, height, 0]])
     frame = triangle_frames(triangle[None], torch.tensor([[0, 1, 2]]))
-    c, axes = frame.center[0, 0], 0.5 * frame.scale[0, 0] * frame.R[0, 0].T
-    outline = triangle[[0, 1, 2, 0]]
-    lines = [
-        go.Scatter3d(
-            x=outline[:, 0],
-            y=outline[:, 1],
-            z=outline[:, 2],
-            mode="lines",
-            name="triangle",
-            line=dict(color="black", width=5),
-        )
-    ]
-    for axis, name, color in zip(axes, ("first edge", "normal", "third"), viz.COLORS, strict=False):
-        p = torch.stack([c, c + axis]).numpy()
-        lines.append(
-            go.Scatter3d(x=p[:, 0], y=p[:, 1], z=p[:, 2], mode="lines", name=name, line=dict(color=color, width=9))
-        )
-    plots.append(go.Frame(data=lines, name=f"{h:+.1f}"))
-span = dict(range=[-0.8, 1.3])
-figure = go.Figure(plots[0].data, frames=plots)
-figure.update_layout(
-    scene=dict(xaxis=span, yaxis=span, zaxis=span, aspectmode="cube"),
-    sliders=[viz.frame_slider([p.name for p in plots], "height")],
-)
+    center, axes = frame.center[0, 0], 0.6 * frame.scale[0, 0] * frame.R[0, 0].T
+    strokes = {"triangle": triangle[[0, 1, 2, 0]]}
+    strokes |= {
+        n: torch.stack([center, center + a]) for n, a in zip(("first edge", "normal", "third"), axes, strict=True)
+    }
+    lines = []
+    for (name, p), color, dash in zip(strokes.items(), ("black", *viz.COLORS), ("solid", *viz.DASHES), strict=False):
+        x, y = p[:, 0] - 0.5 * p[:, 2], p[:, 1] - 0.35 * p[:, 2]
+        lines.append(go.Scatter(x=x, y=y, mode="lines", name=name, line=dict(color=color, dash=dash, width=4)))
+    return lines
+
+
+heights = [f"{h:+.1f}" for h in np.linspace(1.0, -0.6, 17)]
+figure = go.Figure(drawing(1.0), frames=[go.Frame(data=drawing(float(h)), name=h) for h in heights])
+figure.update_xaxes(range=[-0.5, 1.2])
+figure.update_yaxes(range=[-0.8, 1.1], scaleanchor="x")
+figure.update_layout(sliders=[viz.frame_slider(heights, "height of the third corner")])
 viz.interactive(
-    figure, "A triangle with its three frame axes; as its third corner moves through the first edge the normal flips"
+    figure, "A triangle with its three axes; the normal flips as the third corner moves through the first edge"
 )
 
 # %% [markdown]

@@ -135,7 +135,7 @@ def test_every_slider_of_a_chapter_moves_its_figure_by_keyboard(browser, book, n
 # What a figure shows now, as text: the picture's source, or the numbers that plotly draws.
 STATE = """(e) => e.tagName === "IMG"
     ? e.src + e.alt
-    : JSON.stringify(e.calcdata.map((t) => t.map((p) => [p.x, p.y, p.z])))"""
+    : JSON.stringify(e._fullData.map((trace) => ["x", "y", "z"].map((axis) => Array.from(trace[axis] || []))))"""
 
 
 def test_nothing_moves_by_itself_and_play_hides_where_motion_is_unwanted(browser, book):
