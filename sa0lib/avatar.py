@@ -215,7 +215,7 @@ def preview(gaussians: Gaussians, head: Head, posed: PosedFrames, i: int) -> Flo
     """Side by side: frame i on white, the avatar from its camera, turned aside, in another frame's expression."""
     vertices, camera = posed.vertices[i], posed.cameras[i]
     center = vertices[head.region != head.region_names.index("neck")].mean(0)
-    turn = axis_angle_to_matrix(vertices.new_tensor([0.0, math.radians(-35), 0.0]))
+    turn = axis_angle_to_matrix(vertices.new_tensor([0.0, math.radians(20), 0.0]))
     turned = (vertices - center) @ turn.T + center
     widest = int(posed.jaw.norm(dim=-1).argmax())
     poses = ((vertices, camera), (turned, camera), (posed.vertices[widest], posed.cameras[widest]))
