@@ -237,7 +237,7 @@ def run(arguments: argparse.Namespace) -> None:
     after = evaluate(gaussians, head, test)
     out.mkdir(parents=True, exist_ok=True)
     gaussians.save_ply_local(out / "avatar.ply")
-    pixels = (preview(gaussians, head, test, 0) * 255).round().to(torch.uint8)
+    pixels = (preview(gaussians, head, train, 2 * len(train) // 3) * 255).round().to(torch.uint8)
     Image.fromarray(pixels.numpy()).save(out / "preview.png")
     result = {
         "config": asdict(config),
