@@ -248,7 +248,7 @@ def look(vertices, degrees, elevation=0.0):
     return picture(gaussians, head, vertices, Camera(intrinsics(3.2 * size, size, size), viewmat, size, size))[0]
 
 
-angles = np.linspace(-75, 75, profile.turntable_frames)
+angles = np.linspace(-45, 45, profile.turntable_frames)
 views = [look(vertices, a).permute(1, 2, 0) for a in angles]
 viz.image_slider(views, [f"{a:+.0f}°" for a in angles], "The refined avatar seen from an arc of directions", "azimuth")
 

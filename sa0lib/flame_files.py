@@ -184,7 +184,7 @@ def read_flame(path: Path | str) -> dict[str, np.ndarray]:
             anything but arrays. Nothing in the file is ever run.
     """
     path = Path(path)
-    with _open(path, "FLAME needs a (free) registration at flame.is.tue.mpg.de; OpenHead needs none") as file:
+    with _open(path, "get FLAME from its makers, free after registration; OpenHead needs none") as file:
         fields = _load(file, path)
     shapes = {
         "v_template": (VERTICES, 3),

@@ -13,12 +13,8 @@ from sa0lib.paths import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install the package `chromium`")
-# From file:// Chromium refuses font *preloads* (there is no origin to compare) and then loads the same fonts from the
-# stylesheet: twice an error in the console, and every icon drawn.
-# And the theme says at a first visit that no light or dark mode was chosen yet.
-HARMLESS = re.compile(
-    r"(Access to font at|Failed to load resource: net::ERR_FAILED).*/fa-[a-z]+-\d+\.woff2|Got invalid theme mode: \."
-)
+# The theme says at a first visit that no light or dark mode was chosen yet.
+HARMLESS = re.compile(r"Got invalid theme mode: \.")
 
 
 def names() -> list[str]:

@@ -2,9 +2,11 @@
 
 * plotly.js is copied out of the installed plotly package, so versions cannot drift; pages with a plotly figure load it
 * the scripts and styles of sphinx-thebe, which name a server, are taken out of every page
+* the theme's font preloads are taken out: from file:// a browser refuses them, complains, and loads the fonts by CSS
 * executed notebooks come from the cache that data_scripts/notebook.py keeps for this state of the repository
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import plotly
 
 ROOT = Path(__file__).resolve().parents[2]
+FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>')
 sys.path.insert(0, str(ROOT))  # data_scripts is not an installed package
 
 
@@ -45,8 +48,17 @@ def choose_scripts(app, pagename, templatename, context, doctree) -> None:
         app.add_js_file("plotly.min.js", priority=90)
 
 
+def drop_font_preloads(app, exception) -> None:
+    """The theme writes them into its layout, past `script_files` and `css_files`."""
+    if exception is None:
+        for page in Path(app.outdir).rglob("*.html"):
+            text = page.read_text(encoding="utf8")
+            page.write_text(FONT_PRELOAD.sub("", text), encoding="utf8")
+
+
 def setup(app) -> dict:
     app.connect("config-inited", choose_execution_cache, priority=100)
     app.connect("builder-inited", copy_plotly)
     app.connect("html-page-context", choose_scripts, priority=900)
+    app.connect("build-finished", drop_font_preloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
