@@ -68,7 +68,7 @@ track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT
 	$(PY) -m data_scripts.track "$(VIDEO)" "$(OUT)"
 
 refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me)
-	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)"
+	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)" $(if $(RECORD),--record "$(RECORD)")
 
 clean: ## delete what was built; .venv and data stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -174,7 +174,7 @@ viz.show_images([row.permute(1, 2, 0) for row in rows], captions, columns=4)
 
 # %% [markdown]
 # Scores are taken on white, over the full frame and inside the face box. The last row is not from this page's
-# short run: it is the recorded run of the paper's full schedule, made by `make refine SUBJECT=clip`.
+# short run: it is the recorded run of the paper's full schedule, made by `make refine SUBJECT=clip RECORD=refine_clip`.
 
 # %% tags=["hide-input"]
 from sa0lib.ledger import read_run

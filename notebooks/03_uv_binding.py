@@ -148,12 +148,13 @@ print("rotations:", bool((torch.linalg.det(frames.R) - 1).abs().max() < 1e-4))
 #
 # ```{math}
 # :label: eq-binding
-# x = s_f R_f\,x^\text{local} + c_f, \quad q = q_f \otimes q^\text{local}, \quad s = s_f\,s^\text{local}
-# \qquad\Longleftrightarrow\qquad
+# \begin{gathered}
+# x = s_f R_f\,x^\text{local} + c_f, \quad q = q_f \otimes q^\text{local}, \quad s = s_f\,s^\text{local}; \\
 # x^\text{local} = R_f^\top (x - c_f)/s_f .
+# \end{gathered}
 # ```
 #
-# A texel's Gaussian starts at the texel's own point of the surface, not at the centroid: with some seven Gaussians on a
+# A texel's Gaussian starts at the texel's own point of the surface, not at the centroid: with a handful of Gaussians on a
 # triangle they would otherwise all sit in one place.
 
 # %%
