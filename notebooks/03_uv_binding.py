@@ -80,7 +80,7 @@ viz.show_images([on_texels(head.vertex_color), regions], ["painted colours", "re
 
 # %% [markdown]
 # The paper counts 58,173 texels on FLAME with teeth; the stock FLAME chart, rasterized with the convention above, gives
-# a third of a thousand more (the teeth have no UV there, so no Gaussian). OpenHead's chart was made for this book and
+# a few hundred more (the teeth have no UV there, so no Gaussian). OpenHead's chart was made for this book and
 # lands close to both. How many texels the face gets matters more than the total:
 
 # %% tags=["hide-input"]

@@ -4,7 +4,7 @@ Code is the same on every rung; only the fields below differ. A recorded number 
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,3 @@ def current_profile() -> Profile:
     if name not in PROFILES:
         raise ValueError(f"SA0_PROFILE={name!r} is no rung of the ladder; it may be {', '.join(PROFILES)}")
     return PROFILES[name]
-
-
-def describe(profile: Profile) -> str:
-    """One line a field, for the top of a chapter."""
-    return "\n".join(f"{name:18} {'all' if value is None else value}" for name, value in asdict(profile).items())

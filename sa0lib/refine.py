@@ -36,6 +36,7 @@ from sa0lib.head import Head, load_head
 from sa0lib.ledger import record_run
 from sa0lib.losses import composite, photometric_loss
 from sa0lib.paths import DATA, RUNS
+from sa0lib.profile import current_profile
 from sa0lib.uv import build_uv_map
 
 ATTRIBUTES = ("means", "quats", "log_scales", "opacity_logits", "color_logits")
@@ -201,7 +202,7 @@ def refine(refiner: Refiner, checkpoint: Path | None = None, progress: bool = Tr
 
 
 def main() -> None:
-    defaults = RefineConfig()
+    profile = current_profile()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
         "--data",
@@ -210,9 +211,9 @@ def main() -> None:
         help="a tracked subject (transforms_*.json, images/, fg_masks/, flame_param/)",
     )
     parser.add_argument("--out", type=Path, help="default: data/refined/NAME of the data folder")
-    parser.add_argument("--iterations", type=int, default=defaults.iterations)
-    parser.add_argument("--image-size", type=int, default=defaults.image_size, help="pixels")
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--iterations", type=int, default=profile.refine_iters)
+    parser.add_argument("--image-size", type=int, default=profile.image_size, help="pixels")
+    parser.add_argument("--seed", type=int, default=RefineConfig.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--record", metavar="NAME", help="write the scores to book/results/runs/NAME.json")
     arguments = parser.parse_args()
@@ -226,7 +227,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Refine, score, and write avatar.ply, preview.png and the record of the run."""
     start = time.perf_counter()
     out = arguments.out or DATA / "refined" / arguments.data.name
-    config = RefineConfig(iterations=arguments.iterations, image_size=arguments.image_size, seed=arguments.seed)
+    config = RefineConfig(
+        iterations=arguments.iterations,
+        image_size=arguments.image_size,
+        uv_size=current_profile().uv_size,
+        seed=arguments.seed,
+    )
     head = load_head().to(arguments.device)
     splits = (Sequence(arguments.data, split, config.image_size) for split in ("train", "test"))
     train, test = (load_posed_frames(head, split) for split in splits)

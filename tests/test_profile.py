@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from sa0lib.paths import ROOT
-from sa0lib.profile import PROFILES, Profile, current_profile, describe
+from sa0lib.profile import PROFILES, Profile, current_profile
 
 
 def test_the_ladder_has_four_rungs_in_order():
@@ -59,8 +59,3 @@ def test_nothing_else_reads_the_switch():
     by_hand = re.compile(r"SA0_PROFILE[\"'\]]|\.name\s*[!=]=\s*[\"'](smoke|desk|workstation|paper)")
     readers = [p.name for p in sources if by_hand.search(p.read_text(encoding="utf8"))]
     assert readers == ["profile.py"]
-
-
-def test_the_description_lists_every_field():
-    text = describe(PROFILES["desk"])
-    assert [line.split()[0] for line in text.splitlines()] == [f.name for f in fields(Profile)]
