@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sa0lib.rasterize.composite import composite_gradient, composite_kernel
-from sa0lib.rasterize.lanes import TILE
 from sa0lib.rasterize.projection import project_gradient, project_kernel
 from sa0lib.rasterize.reference import Projection
 from sa0lib.rasterize.tiles import bin_splats, depth_order, pack, sum_entries
@@ -84,7 +83,7 @@ class Lists:
     order: np.ndarray  # [K] the Gaussian of each splat, front to back
     splats: np.ndarray  # [K, 8 + P]
     background: np.ndarray  # [P]
-    bins: tuple[np.ndarray, ...]  # offsets, ids, first, entries of `bin_splats`
+    bins: tuple[np.ndarray, ...]  # offsets, ids, vectors, slots, first of `bin_splats`
     schedule: np.ndarray  # tiles, longest list first
     remaining: np.ndarray  # [H, W] final transmittance
     last: np.ndarray  # [H, W] place in the tile's list of the last splat taken
@@ -96,22 +95,22 @@ class Composite(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means2d, factors, opacities, colors, backgrounds, depths, reach, width, height):
         cameras, ctx.count, channels = colors.shape
-        columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
         image, alpha = torch.empty(cameras, height, width, channels), torch.empty(cameras, height, width)
-        opacity, ctx.lists = opacities.detach().contiguous().numpy(), []
+        ctx.opacities, ctx.lists = opacities.detach().contiguous().numpy(), []
+        log_reach = 2 * np.log(255 * ctx.opacities)
         with kernel_threads(depth_order, pack, bin_splats, composite_kernel) as workers:
             for c in range(cameras):
                 extents = reach[c].numpy()
                 order = depth_order(depths[c].detach().numpy().view(np.uint32), extents)
                 splats = np.zeros((len(order), 8 + channels + -channels % 4), np.float32)
                 color = colors[c].detach().contiguous().numpy()
-                pack(order, means2d[c].detach().numpy(), factors[c].detach().numpy(), extents, opacity, color, splats)
+                pack(order, means2d[c].detach().numpy(), factors[c].detach().numpy(), extents, log_reach, color, splats)
                 background = np.pad(backgrounds[c].detach().numpy(), (0, -channels % 4))
-                bins = bin_splats(splats, columns, rows, workers)
+                bins = bin_splats(splats, width, height, workers)
                 schedule = np.argsort(-np.diff(bins[0]), kind="stable")
                 remaining, last = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
                 planes = image[c].numpy(), alpha[c].numpy(), remaining, last
-                composite_kernel(splats, *bins[:2], schedule, background, workers, *planes)
+                composite_kernel(splats, *bins[:3], schedule, background, workers, *planes)
                 ctx.lists.append(Lists(order, splats, background, bins, schedule, remaining, last))
         return image, alpha[..., None]
 
@@ -124,14 +123,13 @@ class Composite(torch.autograd.Function):
         g_backgrounds = torch.zeros(cameras, channels) if ctx.needs_input_grad[4] else None
         with kernel_threads(composite_gradient, sum_entries) as workers:
             for c, lists in enumerate(ctx.lists):
-                offsets, ids, first, entries = lists.bins
-                sums = np.empty((len(entries), 6 + len(lists.background)), np.float32)
+                sums = np.empty((len(lists.bins[3]), 6 + len(lists.background)), np.float32)
                 lost = lists.remaining, lists.last
                 given = g_image[c].contiguous().numpy(), g_alpha[c, ..., 0].contiguous().numpy()
-                where = lists.splats, offsets, ids, lists.schedule, lists.background
+                where = lists.splats, *lists.bins[:4], lists.schedule, lists.background
                 composite_gradient(*where, workers, *lost, *given, sums)
                 into = g_means2d[c].numpy(), g_factors[c].numpy(), g_opacities.numpy(), g_colors[c].numpy()
-                sum_entries(lists.order, lists.splats, first, entries, sums, *into)
+                sum_entries(lists.order, lists.splats, ctx.opacities, lists.bins[4], sums, *into)
                 if g_backgrounds is not None:  # einsum adds in one fixed order
                     g_backgrounds[c] = torch.from_numpy(np.einsum("hw,hwd->d", lists.remaining, given[0]))
         return g_means2d, g_factors, g_opacities, g_colors, g_backgrounds, None, None, None, None

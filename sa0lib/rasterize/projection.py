@@ -10,9 +10,8 @@ splats lose no digits. Positions on the screen and depths are computed in float6
 import numpy as np
 from numba import carray, njit, prange
 
-from sa0lib.rasterize.lanes import kernel, stack_floats
+from sa0lib.rasterize.lanes import FLAGS, kernel, stack_floats
 
-FLAGS = {"contract", "reassoc", "arcp", "nsz"}  # not "nnan", "ninf": overflow is looked for below
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 TINY, HUGE = np.float32(1e-20), np.float32(1e38)
 WIDER = np.float32(1.0001)  # no pixel may be lost to rounding; the extra ones fail the alpha test
