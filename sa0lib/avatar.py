@@ -1,7 +1,7 @@
 """An avatar is a set of bound Gaussians and the head that carries them: posing, rendering, first colours, scores."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,12 +57,16 @@ def load_posed_frames(head: Head, sequence: Sequence, count: int | None = None) 
     head.require_basis(sequence.basis, str(sequence.root))
     device = head.v_template.device
     count = min(count or len(sequence), len(sequence))
-    frames = [sequence[int(i)] for i in np.linspace(0, len(sequence) - 1, count).round()]
+    frames = []
+    for i in np.linspace(0, len(sequence) - 1, count).round().astype(int).tolist():
+        frame = sequence[i]  # quantised at once: as float32, all frames together would take gigabytes
+        image, mask = ((x * 255).round().to(torch.uint8) for x in (frame.image, frame.mask))
+        frames.append(replace(frame, image=image, mask=mask))
     params = {key: torch.cat([f.params[key] for f in frames]).to(device) for key in frames[0].params}
     params["shape"] = params["shape"][:1]  # one person: the shape part of the mesh is computed once
     return PosedFrames(
-        images=torch.stack([(f.image * 255).round().to(torch.uint8) for f in frames]).to(device),
-        masks=torch.stack([(f.mask * 255).round().to(torch.uint8) for f in frames]).to(device),
+        images=torch.stack([f.image for f in frames]).to(device),
+        masks=torch.stack([f.mask for f in frames]).to(device),
         vertices=head(**params),
         cameras=[f.camera.to(device) for f in frames],
         face_boxes=torch.stack([f.face_box for f in frames]),
@@ -145,9 +149,6 @@ def first_colors(
     grid_colors = uv_map.scatter(sample(image))  # [N, N, 3]
     rows, cols = nearest[:, uv_map.row, uv_map.col]
     return grid_colors[rows, cols]
-
-
-METRICS = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
 
 
 @torch.no_grad()

@@ -73,6 +73,8 @@ class Refiner:
 
     def __init__(self, head: Head, train: PosedFrames, config: RefineConfig):
         self.head, self.train, self.config = head, train, config
+        with torch.no_grad():
+            self.frames = [triangle_frames(vertices[None], head.faces) for vertices in train.vertices]  # frozen, too
         self.reference = reference_frame(train.jaw, config.jaw_noise, config.seed)
         self.gaussians = initial_gaussians(head, train, self.reference, config.uv_size)
         for name in ATTRIBUTES:
@@ -93,9 +95,7 @@ class Refiner:
         config, gaussians = self.config, self.gaussians
         i = int(torch.randint(len(self.train), (1,), generator=self.generator))
         background = torch.rand(3, generator=self.generator).to(self.train.vertices)
-        with torch.no_grad():
-            frames = triangle_frames(self.train.vertices[i : i + 1], self.head.faces)
-        color, alpha, meta = render(gaussians, frames, self.train.cameras[i])
+        color, alpha, meta = render(gaussians, self.frames[i], self.train.cameras[i])
         rendered = composite(color, alpha, background)
         target = composite(*self.train.target(i), background)
         loss = photometric_loss(rendered, target, config.l1_weight, config.ssim_weight)

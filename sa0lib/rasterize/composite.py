@@ -13,13 +13,15 @@ time (bodies that large stay loops until the compiler looks for vectors; smaller
 import numpy as np
 from numba import carray, prange
 
-from sa0lib.rasterize.lanes import FLAGS, TILE_H, TILE_W, exp_minus_eight, kernel, prefetch, stack_floats
+from sa0lib.lanes import FLAGS, exp_minus_eight, kernel, prefetch, stack_floats, sum_lanes
+from sa0lib.rasterize.tiles import TILE_H, TILE_W
 
-f32 = np.float32
+f32, u64 = np.float32, np.uint64
 ZERO, HALF, ONE, TWO, FOUR, NEVER = f32(0), f32(0.5), f32(1), f32(2), f32(4), f32(-1)
 FAINTEST = f32(np.log(255) / 8)  # of t: beyond it alpha is under 1/255, and skipped
 ALPHA_MAX = f32(0.999)  # stronger ones are capped, which stops their gradient
 CLOSED = f32(1e-4)  # a pixel takes no splat that would bring its transmittance to this or below
+RUN = 8  # tiles side by side that go to one worker: neighbours share splats, and so the cache
 AHEAD = 6  # list entries between asking for a splat and using it
 VECTORS = TILE_H // 2
 PIXELS = TILE_H * TILE_W
@@ -27,16 +29,17 @@ FOURFOLD = 4 * PIXELS
 
 
 @kernel(parallel=True, fastmath=FLAGS)
-def composite_kernel(splats, offsets, ids, vectors, schedule, background, workers, image, alpha, remaining, last):
+def composite_kernel(splats, offsets, ids, vectors, background, workers, image, alpha, remaining, last):
     """Fill image [H, W, D], alpha [H, W], and what the gradient needs.
 
     remaining [H, W]: final transmittance; last [H, W]: place in its tile's list of the last splat that met the pixel
-    open. schedule: tile numbers in the order they are dealt to the workers.
+    open.
     """
     height, width, channels = image.shape
-    padded, columns = splats.shape[1] - 8, (width + TILE_W - 1) // TILE_W
+    padded, columns = background.shape[0], (width + TILE_W - 1) // TILE_W
     for worker in prange(workers):
-        light = carray(stack_floats(PIXELS), (VECTORS, 16))  # transmittance so far; negative once the pixel has closed
+        light = carray(stack_floats(PIXELS), (VECTORS, 16))  # transmittance so far; 0 once the pixel has closed
+        rest = carray(stack_floats(PIXELS), (VECTORS, 16))  # the same, but kept when the pixel closes
         latest = carray(stack_floats(PIXELS), (VECTORS, 16))
         sums = carray(stack_floats(FOURFOLD), (4, VECTORS, 16))
         weight = carray(stack_floats(16), (16,))
@@ -44,28 +47,32 @@ def composite_kernel(splats, offsets, ids, vectors, schedule, background, worker
         row = carray(stack_floats(16), (16,))
         dx = carray(stack_floats(16), (16,))
         dy0 = carray(stack_floats(16), (16,))
-        is_open = carray(stack_floats(VECTORS), (VECTORS,))
+        still = carray(stack_floats(16), (1, 16))  # sums of light per vector, looked at now and then
         more = np.empty(max(padded - 4, 0) * PIXELS, np.float32)  # sums of the channels beyond four
         for j in range(16):
             col[j], row[j] = f32(j % 8), f32(j // 8)
-        for turn in range(worker, schedule.shape[0], workers):
-            tile = schedule[turn]
-            left, top = (tile % columns) * TILE_W, (tile // columns) * TILE_H
-            rows, cols = min(TILE_H, height - top), min(TILE_W, width - left)
+        for tile in range(offsets.shape[0] - 1):
+            if tile // RUN % workers != worker:
+                continue
+            left, top = u64((tile % columns) * TILE_W), u64((tile // columns) * TILE_H)
+            rows, cols = min(u64(TILE_H), u64(height) - top), min(u64(TILE_W), u64(width) - left)
             begin, end = offsets[tile], offsets[tile + 1]
-            light[:], latest[:], sums[:], more[:], is_open[:] = ONE, NEVER, ZERO, ZERO, ONE
+            light[:], latest[:], sums[:], more[:], still[:] = ZERO, NEVER, ZERO, ZERO, ONE
+            for r in range(rows):
+                for c in range(cols):
+                    light[r >> u64(1), (r & u64(1)) * u64(8) + c] = ONE  # pixels outside the image stay closed
+            rest[:] = light
             for place in range(begin, end):
                 i, ahead = ids[place], ids[place + AHEAD]
                 prefetch(splats, ahead, 0)
-                prefetch(splats, ahead, 11)
                 a, k, q, faint = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
                 c0, c1, c2, c3 = splats[i, 8], splats[i, 9], splats[i, 10], splats[i, 11]
                 x, y = splats[i, 0] - f32(left) - HALF, splats[i, 1] - f32(top) - HALF
                 number = f32(place - begin)
                 for j in range(16):
                     dx[j], dy0[j] = col[j] - x, row[j] - y
-                for r in range(np.uint64(vectors[place, 0]), np.uint64(vectors[place, 1])):
-                    if is_open[r] == ZERO:
+                for r in range(u64(vectors[place, 0]), u64(vectors[place, 1])):
+                    if still[0, r] == ZERO:
                         continue
                     down = TWO * f32(r)
                     for j in range(16):
@@ -73,13 +80,12 @@ def composite_kernel(splats, offsets, ids, vectors, schedule, background, worker
                         u = dx[j] + k * dy
                         t = a * u * u + (q * dy * dy + faint)
                         w = min(exp_minus_eight(t), ALPHA_MAX) if t <= FAINTEST else ZERO
-                        before = light[r, j]
-                        w *= max(before, ZERO)
-                        after = before - w
+                        w *= light[r, j]
+                        after, kept, newest = light[r, j] - w, rest[r, j], latest[r, j]
                         takes = after > CLOSED
                         w = w if takes else ZERO
-                        light[r, j] = after if takes else -abs(before)
-                        newest = latest[r, j]
+                        light[r, j] = after if takes else ZERO
+                        rest[r, j] = after if takes else kept
                         latest[r, j] = number if takes else newest
                         weight[j] = w
                         sums[0, r, j] += w * c0
@@ -88,37 +94,31 @@ def composite_kernel(splats, offsets, ids, vectors, schedule, background, worker
                         sums[3, r, j] += w * c3
                     for c in range(4, padded, 4):
                         d0, d1, d2, d3 = splats[i, 8 + c], splats[i, 9 + c], splats[i, 10 + c], splats[i, 11 + c]
-                        at = np.uint64((c - 4) * PIXELS + r * 16)
+                        at = u64((c - 4) * PIXELS + r * 16)
                         for j in range(16):
-                            more[at + np.uint64(j)] += weight[j] * d0
-                            more[at + np.uint64(j + PIXELS)] += weight[j] * d1
-                            more[at + np.uint64(j + 2 * PIXELS)] += weight[j] * d2
-                            more[at + np.uint64(j + 3 * PIXELS)] += weight[j] * d3
+                            more[at + u64(j)] += weight[j] * d0
+                            more[at + u64(j + PIXELS)] += weight[j] * d1
+                            more[at + u64(j + 2 * PIXELS)] += weight[j] * d2
+                            more[at + u64(j + 3 * PIXELS)] += weight[j] * d3
                 if (place - begin) & 7 == 7:  # looking after every splat would cost more than it saves
-                    still_open = ZERO
-                    for r in range(VECTORS):
-                        is_open[r] = ZERO
-                        for j in range(16):
-                            is_open[r] += ONE if light[r, j] > ZERO else ZERO
-                        still_open += is_open[r] if 2 * r < rows else ZERO
-                    if still_open == ZERO:
+                    sum_lanes(light, VECTORS, still, 0, 0)
+                    if still.sum() == ZERO:
                         break
             for r in range(rows):
                 for c in range(cols):
-                    v, j = r // 2, r % 2 * 8 + c
-                    rest = abs(light[v, j])
-                    remaining[top + r, left + c] = rest
-                    alpha[top + r, left + c] = ONE - rest
-                    last[top + r, left + c] = latest[v, j]
-                    for n in range(min(4, channels)):
-                        image[top + r, left + c, n] = sums[n, v, j] + rest * background[n]
-                    for n in range(4, channels):
-                        image[top + r, left + c, n] = more[(n - 4) * PIXELS + v * 16 + j] + rest * background[n]
+                    v, j, y, x = r >> u64(1), (r & u64(1)) * u64(8) + c, top + r, left + c
+                    remaining[y, x] = rest[v, j]
+                    alpha[y, x] = ONE - rest[v, j]
+                    last[y, x] = latest[v, j]
+                    for n in range(min(u64(4), u64(channels))):
+                        image[y, x, n] = sums[n, v, j] + rest[v, j] * background[n]
+                    for n in range(u64(4), u64(channels)):
+                        image[y, x, n] = more[(n - u64(4)) * u64(PIXELS) + v * u64(16) + j] + rest[v, j] * background[n]
 
 
 @kernel(parallel=True, fastmath=FLAGS)
 def composite_gradient(
-    splats, offsets, ids, vectors, slots, schedule, background, workers, remaining, last, g_image, g_alpha, entries
+    splats, offsets, ids, vectors, slots, background, workers, remaining, last, g_image, g_alpha, entries
 ):
     """Fill entries [M, 6 + P]: per list entry, sums over the pixels of its tile, at the row that `slots` names.
 
@@ -133,14 +133,14 @@ def composite_gradient(
     vectors m = 0, 1, ... per lane; the six sums are put together from those once an entry.
     """
     height, width, channels = g_image.shape
-    padded, columns = splats.shape[1] - 8, (width + TILE_W - 1) // TILE_W
+    padded, columns = background.shape[0], (width + TILE_W - 1) // TILE_W
     for worker in prange(workers):
         light = carray(stack_floats(PIXELS), (VECTORS, 16))
         latest = carray(stack_floats(PIXELS), (VECTORS, 16))
         behind = carray(stack_floats(PIXELS), (VECTORS, 16))
         g_color = carray(stack_floats(FOURFOLD), (4, VECTORS, 16))
         moments = carray(stack_floats(48), (3, 16))
-        geometry = carray(stack_floats(96), (6, 16))
+        geometry = carray(stack_floats(160), (10, 16))
         colors = carray(stack_floats(64), (4, 16))
         pull = carray(stack_floats(64), (4, 16))  # c_i . dL/dC over the channels beyond four, in four parts
         weight = carray(stack_floats(16), (16,))
@@ -153,41 +153,42 @@ def composite_gradient(
         more = np.empty(max(padded - 4, 0) * 16, np.float32)
         for j in range(16):
             col[j], row[j] = f32(j % 8), f32(j // 8)
-        for turn in range(worker, schedule.shape[0], workers):
-            tile = schedule[turn]
+        for tile in range(offsets.shape[0] - 1):
+            if tile // RUN % workers != worker:
+                continue
             begin, end = offsets[tile], offsets[tile + 1]
             if begin == end:
                 continue
-            left, top = (tile % columns) * TILE_W, (tile // columns) * TILE_H
-            rows, cols = min(TILE_H, height - top), min(TILE_W, width - left)
+            left, top = u64((tile % columns) * TILE_W), u64((tile // columns) * TILE_H)
+            rows, cols = min(u64(TILE_H), u64(height) - top), min(u64(TILE_W), u64(width) - left)
             light[:], latest[:], behind[:], g_color[:] = ONE, NEVER, ZERO, ZERO
             row_last[:], tile_last = NEVER, NEVER
             for r in range(rows):
+                v = r >> u64(1)
                 for c in range(cols):
-                    v, j = r // 2, r % 2 * 8 + c
-                    light[v, j] = remaining[top + r, left + c]
-                    latest[v, j] = last[top + r, left + c]
+                    j, y, x = (r & u64(1)) * u64(8) + c, top + r, left + c
+                    light[v, j], latest[v, j] = remaining[y, x], last[y, x]
                     row_last[v] = max(row_last[v], latest[v, j])
-                    g = -g_alpha[top + r, left + c]
-                    for n in range(min(4, channels)):
-                        g_color[n, v, j] = g_image[top + r, left + c, n]
-                        g += g_color[n, v, j] * background[n]
-                    for n in range(4, channels):
-                        g_more[(n - 4) * PIXELS + v * 16 + j] = g_image[top + r, left + c, n]
-                        g += g_image[top + r, left + c, n] * background[n]
+                    g = -g_alpha[y, x]
+                    for n in range(min(u64(4), u64(channels))):
+                        g_color[n, v, j] = g_image[y, x, n]
+                        g += g_image[y, x, n] * background[n]
+                    for n in range(u64(4), u64(channels)):
+                        g_more[(n - u64(4)) * u64(PIXELS) + v * u64(16) + j] = g_image[y, x, n]
+                        g += g_image[y, x, n] * background[n]
                     behind[v, j] = g * light[v, j]
-                tile_last = max(tile_last, row_last[r // 2])
+                tile_last = max(tile_last, row_last[v])
             for place in range(end - 1, begin - 1, -1):
                 number, slot = f32(place - begin), slots[place]
                 if number > tile_last:
                     entries[slot, :] = ZERO
                     continue
                 i, ahead = ids[place], ids[max(place - AHEAD, 0)]
+                prefetch(entries, slots[max(place - AHEAD, 0)], 0)
                 prefetch(splats, ahead, 0)
-                prefetch(splats, ahead, 11)
                 a, k, q, faint = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
                 c0, c1, c2, c3 = splats[i, 8], splats[i, 9], splats[i, 10], splats[i, 11]
-                first, stop = np.uint64(vectors[place, 0]), np.uint64(vectors[place, 1])
+                first, stop = u64(vectors[place, 0]), u64(vectors[place, 1])
                 x = splats[i, 0] - f32(left) - HALF
                 y = splats[i, 1] - f32(top) - HALF - TWO * f32(first)  # so that m counts from the first vector
                 for j in range(16):
@@ -201,12 +202,12 @@ def composite_gradient(
                         pull[:] = ZERO
                     for c in range(4, padded, 4):
                         d0, d1, d2, d3 = splats[i, 8 + c], splats[i, 9 + c], splats[i, 10 + c], splats[i, 11 + c]
-                        at = np.uint64((c - 4) * PIXELS + r * 16)
+                        at = u64((c - 4) * PIXELS + r * 16)
                         for j in range(16):
-                            pull[0, j] += g_more[at + np.uint64(j)] * d0
-                            pull[1, j] += g_more[at + np.uint64(j + PIXELS)] * d1
-                            pull[2, j] += g_more[at + np.uint64(j + 2 * PIXELS)] * d2
-                            pull[3, j] += g_more[at + np.uint64(j + 3 * PIXELS)] * d3
+                            pull[0, j] += g_more[at + u64(j)] * d0
+                            pull[1, j] += g_more[at + u64(j + PIXELS)] * d1
+                            pull[2, j] += g_more[at + u64(j + 2 * PIXELS)] * d2
+                            pull[3, j] += g_more[at + u64(j + 3 * PIXELS)] * d3
                     for j in range(16):
                         dy = dy0[j] + TWO * m
                         u = dx[j] + k * dy
@@ -233,12 +234,12 @@ def composite_gradient(
                         colors[2, j] += w * g2
                         colors[3, j] += w * g3
                     for c in range(4, padded, 4):
-                        at, to = np.uint64((c - 4) * PIXELS + r * 16), np.uint64((c - 4) * 16)
+                        at, to = u64((c - 4) * PIXELS + r * 16), u64((c - 4) * 16)
                         for j in range(16):
-                            more[to + np.uint64(j)] += weight[j] * g_more[at + np.uint64(j)]
-                            more[to + np.uint64(j + 16)] += weight[j] * g_more[at + np.uint64(j + PIXELS)]
-                            more[to + np.uint64(j + 32)] += weight[j] * g_more[at + np.uint64(j + 2 * PIXELS)]
-                            more[to + np.uint64(j + 48)] += weight[j] * g_more[at + np.uint64(j + 3 * PIXELS)]
+                            more[to + u64(j)] += weight[j] * g_more[at + u64(j)]
+                            more[to + u64(j + 16)] += weight[j] * g_more[at + u64(j + PIXELS)]
+                            more[to + u64(j + 32)] += weight[j] * g_more[at + u64(j + 2 * PIXELS)]
+                            more[to + u64(j + 48)] += weight[j] * g_more[at + u64(j + 3 * PIXELS)]
                 for j in range(16):
                     u, dy = dx[j] + k * dy0[j], dy0[j]
                     g, gm, gmm = moments[0, j], TWO * moments[1, j], FOUR * moments[2, j]
@@ -249,16 +250,10 @@ def composite_gradient(
                     geometry[3, j] = gv
                     geometry[4, j] = dy * gu + gmu
                     geometry[5, j] = dy * gv + (dy * gm + gmm)
-                for n in range(6):
-                    total = ZERO
-                    for j in range(16):
-                        total += geometry[n, j]
-                    entries[slot, n] = total
                 for c in range(4):
-                    total = ZERO
                     for j in range(16):
-                        total += colors[c, j]
-                    entries[slot, 6 + c] = total
+                        geometry[6 + c, j] = colors[c, j]
+                sum_lanes(geometry, 10, entries, slot, 0)
                 for c in range(4, padded):
                     total = ZERO
                     for j in range(16):

@@ -4,44 +4,19 @@ As many threads as `torch.get_num_threads()`; images and gradients are bit-equal
 compiled once per machine and kept on disk.
 """
 
-import sys
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sa0lib.lanes import kernel_threads
 from sa0lib.rasterize.composite import composite_gradient, composite_kernel
 from sa0lib.rasterize.projection import project_gradient, project_kernel
 from sa0lib.rasterize.reference import Projection
 from sa0lib.rasterize.tiles import bin_splats, depth_order, pack, sum_entries
-
-ONE_AT_A_TIME = threading.Lock()  # numba's fallback thread pool does not survive two callers
-
-
-@contextmanager
-def kernel_threads(*kernels):
-    """Run `kernels` on torch's number of threads, and say so on stderr if they turn out to be compiling."""
-    names = ", ".join(kernel.__name__ for kernel in kernels if not kernel.signatures)
-    notice = threading.Timer(1.0, print, [f"rasterize: compiling {names} (once) ..."], {"file": sys.stderr})
-    notice.daemon = True
-    with ONE_AT_A_TIME:
-        before = numba.get_num_threads()
-        workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-        numba.set_num_threads(workers)
-        if names:  # loading kernels from the disk takes less than the second after which the notice appears
-            notice.start()
-        try:
-            yield workers
-        finally:
-            notice.cancel()
-            numba.set_num_threads(before)
-
 
 class Project(torch.autograd.Function):
     """`project_kernel` for C cameras, with its gradient to means, quats and scales."""
@@ -80,13 +55,16 @@ class Project(torch.autograd.Function):
 class Lists:
     """What compositing for one camera leaves for its gradient."""
 
-    order: np.ndarray  # [K] the Gaussian of each splat, front to back
-    splats: np.ndarray  # [K, 8 + P]
+    splats: np.ndarray  # [N, 16+] from `pack`
     background: np.ndarray  # [P]
     bins: tuple[np.ndarray, ...]  # offsets, ids, vectors, slots, first of `bin_splats`
-    schedule: np.ndarray  # tiles, longest list first
     remaining: np.ndarray  # [H, W] final transmittance
-    last: np.ndarray  # [H, W] place in the tile's list of the last splat taken
+    last: np.ndarray  # [H, W] place in the tile's list of the last splat that met the pixel open
+
+
+def rows_of_16(count: int, columns: int) -> np.ndarray:
+    """An array [count, columns rounded up to 16] whose rows are whole cache lines (torch aligns them, numpy does not)."""
+    return torch.empty(count, (columns + 15) // 16 * 16).numpy()
 
 
 class Composite(torch.autograd.Function):
@@ -94,7 +72,8 @@ class Composite(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, means2d, factors, opacities, colors, backgrounds, depths, reach, width, height):
-        cameras, ctx.count, channels = colors.shape
+        cameras, count, channels = colors.shape
+        padded = channels + -channels % 4
         image, alpha = torch.empty(cameras, height, width, channels), torch.empty(cameras, height, width)
         ctx.opacities, ctx.lists = opacities.detach().contiguous().numpy(), []
         log_reach = 2 * np.log(255 * ctx.opacities)
@@ -102,34 +81,33 @@ class Composite(torch.autograd.Function):
             for c in range(cameras):
                 extents = reach[c].numpy()
                 order = depth_order(depths[c].detach().numpy().view(np.uint32), extents)
-                splats = np.zeros((len(order), 8 + channels + -channels % 4), np.float32)
+                splats = rows_of_16(count, 8 + padded)
                 color = colors[c].detach().contiguous().numpy()
-                pack(order, means2d[c].detach().numpy(), factors[c].detach().numpy(), extents, log_reach, color, splats)
-                background = np.pad(backgrounds[c].detach().numpy(), (0, -channels % 4))
-                bins = bin_splats(splats, width, height, workers)
-                schedule = np.argsort(-np.diff(bins[0]), kind="stable")
+                pack(means2d[c].detach().numpy(), factors[c].detach().numpy(), extents, log_reach, color, splats)
+                background = np.pad(backgrounds[c].detach().numpy(), (0, padded - channels))
+                bins = bin_splats(order, splats, width, height, workers)
                 remaining, last = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
                 planes = image[c].numpy(), alpha[c].numpy(), remaining, last
-                composite_kernel(splats, *bins[:3], schedule, background, workers, *planes)
-                ctx.lists.append(Lists(order, splats, background, bins, schedule, remaining, last))
+                composite_kernel(splats, *bins[:3], background, workers, *planes)
+                ctx.lists.append(Lists(splats, background, bins, remaining, last))
         return image, alpha[..., None]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g_image, g_alpha):
-        cameras, channels = g_image.shape[0], g_image.shape[3]
-        g_means2d, g_factors = torch.zeros(cameras, ctx.count, 2), torch.zeros(cameras, ctx.count, 3)
-        g_opacities, g_colors = torch.zeros(ctx.count), torch.zeros(cameras, ctx.count, channels)
+        cameras, channels, count = g_image.shape[0], g_image.shape[3], len(ctx.opacities)
+        g_means2d, g_factors = torch.zeros(cameras, count, 2), torch.zeros(cameras, count, 3)
+        g_opacities, g_colors = torch.zeros(count), torch.zeros(cameras, count, channels)
         g_backgrounds = torch.zeros(cameras, channels) if ctx.needs_input_grad[4] else None
         with kernel_threads(composite_gradient, sum_entries) as workers:
             for c, lists in enumerate(ctx.lists):
-                sums = np.empty((len(lists.bins[3]), 6 + len(lists.background)), np.float32)
+                *where, first = lists.bins
+                sums = rows_of_16(first[-1], 6 + len(lists.background))
                 lost = lists.remaining, lists.last
                 given = g_image[c].contiguous().numpy(), g_alpha[c, ..., 0].contiguous().numpy()
-                where = lists.splats, *lists.bins[:4], lists.schedule, lists.background
-                composite_gradient(*where, workers, *lost, *given, sums)
+                composite_gradient(lists.splats, *where, lists.background, workers, *lost, *given, sums)
                 into = g_means2d[c].numpy(), g_factors[c].numpy(), g_opacities.numpy(), g_colors[c].numpy()
-                sum_entries(lists.order, lists.splats, ctx.opacities, lists.bins[4], sums, *into)
+                sum_entries(lists.splats, ctx.opacities, first, sums, *into)
                 if g_backgrounds is not None:  # einsum adds in one fixed order
                     g_backgrounds[c] = torch.from_numpy(np.einsum("hw,hwd->d", lists.remaining, given[0]))
         return g_means2d, g_factors, g_opacities, g_colors, g_backgrounds, None, None, None, None

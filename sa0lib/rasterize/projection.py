@@ -10,7 +10,7 @@ splats lose no digits. Positions on the screen and depths are computed in float6
 import numpy as np
 from numba import carray, njit, prange
 
-from sa0lib.rasterize.lanes import FLAGS, kernel, stack_floats
+from sa0lib.lanes import FLAGS, kernel, stack_floats
 
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 TINY, HUGE = np.float32(1e-20), np.float32(1e38)

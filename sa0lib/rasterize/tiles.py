@@ -3,8 +3,9 @@
 import numpy as np
 from numba import njit, prange
 
-from sa0lib.rasterize.lanes import TILE_H, TILE_W, kernel
+from sa0lib.lanes import FLAGS, kernel, prefetch
 
+TILE_W, TILE_H = 8, 32  # pixels
 f32 = np.float32
 ZERO, HALF, ONE, EIGHTH = f32(0), f32(0.5), f32(1), f32(1 / 8)
 LOG_255 = f32(np.log(255))
@@ -37,19 +38,6 @@ def depth_order(key, reach):
     return visible
 
 
-@kernel(parallel=True)
-def pack(order, means2d, factors, reach, log_reach, colors, splats):
-    """Gather what compositing reads into one row per visible splat, front to back (columns: see `composite`)."""
-    for n in prange(order.shape[0]):
-        i = order[n]
-        splats[n, 0], splats[n, 1] = means2d[i, 0], means2d[i, 1]
-        splats[n, 2], splats[n, 3] = factors[i, 0] * HALF * EIGHTH, factors[i, 1]
-        splats[n, 4], splats[n, 5] = factors[i, 2] * HALF * EIGHTH, (LOG_255 - log_reach[i] * HALF) * EIGHTH
-        splats[n, 6], splats[n, 7] = reach[i, 0], reach[i, 1]
-        for c in range(colors.shape[1]):
-            splats[n, 8 + c] = colors[i, c]
-
-
 @njit(inline="always")
 def clamped(value, count):
     """int(value) within 0 and count, for values of any size."""
@@ -64,64 +52,80 @@ def column_span(x, reach, columns):
     return first, max(first, end)
 
 
-@njit(inline="always", fastmath=True)
-def row_span(splat, left, height):
-    """First and one past the last row in which the splat's ellipse meets the TILE_W pixels from `left` on.
+@njit(inline="always", fastmath=FLAGS)
+def row_span(near, ellipse, height):
+    """First and one past the last row in which a splat's ellipse meets TILE_W pixels, the first `near` from its x.
 
-    The ellipse a (dx + k dy)^2 + q dy^2 = q reach^2 is highest at dx = -k reach, lowest at dx = k reach. Where the
-    columns do not hold that point, their edge nearest to it holds the extreme.
+    ellipse: y of the centre, then lowest, tilt, room and shrink.
+    At an offset dx the ellipse a (dx + k dy)^2 + q dy^2 = q reach^2 spans dy = -tilt dx +- sqrt(room - shrink dx^2). It
+    ends at dy = -reach where dx = lowest, and at dy = reach where dx = -lowest; where the columns do not hold that
+    point, their edge nearest to it is where they meet the ellipse farthest out.
     """
-    a, k, q, reach = splat[2], splat[3], splat[4], splat[7]
-    near = f32(left) + HALF - splat[0]
+    center, lowest, tilt, room, shrink = ellipse
     far = near + f32(TILE_W - 1)
-    top, bottom = min(max(k * reach, near), far), min(max(-k * reach, near), far)
-    c = a * k * k + q
-    room, shrink = c * q * reach * reach, a * q
-    up, down = room - shrink * top * top, room - shrink * bottom * bottom
+    low, high = min(max(lowest, near), far), min(max(-lowest, near), far)
+    up, down = room - shrink * low * low, room - shrink * high * high
     if max(up, down) < ZERO:
         return 0, 0
-    low = splat[1] - (a * k * top + np.sqrt(max(up, ZERO))) / c - MARGIN
-    high = splat[1] - (a * k * bottom - np.sqrt(max(down, ZERO))) / c + MARGIN
-    first = clamped(np.ceil(low - HALF), height)
-    return first, max(first, clamped(np.floor(high - HALF) + ONE, height))
+    start = clamped(np.ceil(center - tilt * low - np.sqrt(max(up, ZERO)) - MARGIN - HALF), height)
+    return start, max(start, clamped(np.floor(center - tilt * high + np.sqrt(max(down, ZERO)) + MARGIN + HALF), height))
 
 
 @kernel(parallel=True)
-def bin_splats(splats, width, height, workers):
+def pack(means2d, factors, reach, log_reach, colors, splats):
+    """Put what compositing reads of each drawn splat into one row of `splats` [N, 16+] (columns: see `composite`)."""
+    for i in prange(reach.shape[0]):
+        if reach[i, 0] > ZERO:
+            splats[i, 0], splats[i, 1] = means2d[i, 0], means2d[i, 1]
+            splats[i, 2], splats[i, 3] = factors[i, 0] * HALF * EIGHTH, factors[i, 1]
+            splats[i, 4], splats[i, 5] = factors[i, 2] * HALF * EIGHTH, (LOG_255 - log_reach[i] * HALF) * EIGHTH
+            splats[i, 6], splats[i, 7] = reach[i, 0], reach[i, 1]
+            for c in range(splats.shape[1] - 8):
+                splats[i, 8 + c] = colors[i, c] if c < colors.shape[1] else ZERO
+
+
+@kernel(parallel=True)
+def bin_splats(order, splats, width, height, workers):
     """Lists of the splats that reach each tile of TILE_W x TILE_H pixels, front to back.
 
-    splats [K, >=8] in depth order (columns: see `composite`).
+    order [K]: splat numbers by depth; splats [N, 16+]: from `pack`.
 
     Returns offsets [tiles + 1]: tile t owns entries offsets[t] : offsets[t + 1];
     ids [M + 8] int32: the splat of each entry (8 spare ones at the end, so that prefetching may look ahead);
     vectors [M, 2] uint8: first and one past the last pair of tile rows that the splat's ellipse meets in the tile;
-    slots [M] int32: where the entry's gradient is put, so that those of splat n lie at first[n] : first[n + 1].
-    Each worker bins a contiguous share of the splats into its own part of every list, so the lists are the same
-    for any number of workers.
+    slots [M] int32: where the entry's gradient is put, so that those of splat i lie at first[i] : first[i + 1].
+    Each worker bins a contiguous share of `order` into its own part of every list, so the lists are the same for any
+    number of workers.
     """
     columns, rows = (width + TILE_W - 1) // TILE_W, (height + TILE_H - 1) // TILE_H
-    count, tiles = splats.shape[0], columns * rows
+    count, tiles = order.shape[0], columns * rows
     share = (count + workers - 1) // workers
-    starts = np.zeros(count + 1, np.int64)  # of each splat's columns
+    starts = np.zeros(count + 1, np.int32)  # of each splat's columns in `spans`
+    left = np.empty(count, np.int32)  # its first column
     for n in prange(count):
-        x0, x1 = column_span(splats[n, 0], splats[n, 6], columns)
-        starts[n + 1] = x1 - x0
+        left[n], end = column_span(splats[order[n], 0], splats[order[n], 6], columns)
+        starts[n + 1] = end - left[n]
     for n in range(count):
         starts[n + 1] += starts[n]
-    spans = np.empty((starts[count], 2), np.int32)
-    counts = np.zeros((workers, tiles), np.int64)
-    first = np.zeros(count + 1, np.int64)
+    spans = np.empty((starts[count], 2), np.int32)  # first and one past the last row met in that column
+    counts = np.zeros((workers, tiles), np.int32)
+    first = np.zeros(splats.shape[0] + 1, np.int32)
     for worker in prange(workers):
         for n in range(worker * share, min(count, (worker + 1) * share)):
-            x0, _ = column_span(splats[n, 0], splats[n, 6], columns)
+            i = order[n]
+            prefetch(splats, order[min(n + 8, count - 1)], 0)
+            a, k, q, reach = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 7]
+            part = ONE / (a * k * k + q)
+            ellipse = splats[i, 1], k * reach, a * k * part, q * reach * reach * part, a * q * part * part
+            met = 0
             for s in range(starts[n], starts[n + 1]):
-                x = x0 + s - starts[n]
-                r0, r1 = row_span(splats[n], x * TILE_W, height)
+                x = left[n] + s - starts[n]
+                r0, r1 = row_span(f32(x * TILE_W) + HALF - splats[i, 0], ellipse, height)
                 spans[s, 0], spans[s, 1] = r0, r1
-                if r0 < r1:
-                    for y in range(r0 // TILE_H, (r1 - 1) // TILE_H + 1):
-                        counts[worker, y * columns + x] += 1
-                        first[n + 1] += 1
+                for y in range(r0 // TILE_H, (r1 + TILE_H - 1) // TILE_H if r0 < r1 else 0):
+                    counts[worker, y * columns + x] += 1
+                    met += 1
+            first[i + 1] = met
     offsets = np.zeros(tiles + 1, np.int64)
     total = 0
     for t in range(tiles):
@@ -130,22 +134,20 @@ def bin_splats(splats, width, height, workers):
             total += counts[worker, t]
             counts[worker, t] = start  # from here on: where the worker writes next
         offsets[t + 1] = total
-    for n in range(count):
-        first[n + 1] += first[n]
+    for i in range(splats.shape[0]):
+        first[i + 1] += first[i]
     ids, slots = np.zeros(total + 8, np.int32), np.empty(total, np.int32)
     vectors = np.empty((total, 2), np.uint8)
     for worker in prange(workers):
         for n in range(worker * share, min(count, (worker + 1) * share)):
-            x0, _ = column_span(splats[n, 0], splats[n, 6], columns)
-            slot = first[n]
+            i = order[n]
+            slot = first[i]
             for s in range(starts[n], starts[n + 1]):
-                x, r0, r1 = x0 + s - starts[n], np.int64(spans[s, 0]), np.int64(spans[s, 1])
-                if r0 == r1:
-                    continue
-                for y in range(r0 // TILE_H, (r1 - 1) // TILE_H + 1):
+                x, r0, r1 = left[n] + s - starts[n], np.int64(spans[s, 0]), np.int64(spans[s, 1])
+                for y in range(r0 // TILE_H, (r1 + TILE_H - 1) // TILE_H if r0 < r1 else 0):
                     place = counts[worker, y * columns + x]
                     counts[worker, y * columns + x] += 1
-                    ids[place], slots[place] = n, slot
+                    ids[place], slots[place] = i, slot
                     vectors[place, 0] = max(r0 - y * TILE_H, 0) // 2
                     vectors[place, 1] = (min(r1 - y * TILE_H, TILE_H) + 1) // 2
                     slot += 1
@@ -153,16 +155,17 @@ def bin_splats(splats, width, height, workers):
 
 
 @kernel(parallel=True)
-def sum_entries(order, splats, opacities, first, sums, g_means2d, g_factors, g_opacities, g_colors):
+def sum_entries(splats, opacities, first, sums, g_means2d, g_factors, g_opacities, g_colors):
     """Add, per Gaussian and in a fixed order, its list entries' rows of `composite_gradient`.
 
     With alpha = opacity * exp(-(a u^2 + q dy^2) / 2) and u = dx + k dy, dL/da = -1/2 sum(g u^2), and so on.
     """
-    for n in prange(order.shape[0]):
-        i = order[n]
-        a, k, q = 16 * splats[n, 2], splats[n, 3], 16 * splats[n, 4]
+    for i in prange(splats.shape[0]):
+        if first[i] == first[i + 1]:
+            continue
+        a, k, q = 16 * splats[i, 2], splats[i, 3], 16 * splats[i, 4]
         g = gu = guu = gv = guv = gvv = ZERO
-        for entry in range(first[n], first[n + 1]):
+        for entry in range(first[i], first[i + 1]):
             g += sums[entry, 0]
             gu += sums[entry, 1]
             guu += sums[entry, 2]
