@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # torch and numba each have OpenMP threads; waiting ones must not spin, or they starve each other on two cores
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help env assets book test lab notebooks track refine clean
+.PHONY: help env assets book test lab notebooks track refine bench clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -69,6 +69,15 @@ track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT
 
 refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me)
 	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)" $(if $(RECORD),--record "$(RECORD)")
+
+$(DATA)/refined/clip/avatar.ply: | assets
+	@echo "== no refined avatar yet: refining the clip's"
+	$(PY) -m sa0lib.refine --data "$(DATA)/clip"
+
+bench: assets $(DATA)/refined/clip/avatar.ply ## time rasterizer and refinement: make bench RECORD=bench
+	@echo "== benchmarks"
+	$(PY) -m tests.benchmarks.run --data "$(DATA)/clip" --avatar "$(DATA)/refined/clip/avatar.ply" \
+		$(if $(RECORD),--record "$(RECORD)")
 
 clean: ## delete what was built; .venv and data stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ import hashlib
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numba
@@ -44,6 +45,25 @@ def kernel(parallel=False, fastmath=False):
 
 
 ONE_AT_A_TIME = threading.Lock()  # numba's fallback thread pool does not survive two callers
+KERNEL_THREADS: ContextVar[int | None] = ContextVar("KERNEL_THREADS", default=None)
+
+
+@contextmanager
+def threads_for_kernels():
+    """Inside, torch's own operators run on one thread, and kernels on as many as torch had outside.
+
+    Waking a sleeping thread takes some 50 microseconds, longer than most operators on one number per Gaussian need
+    alone; there are hundreds of those in a refinement step. (Threads that spin instead of sleeping wake at once, and
+    slow everything tenfold as soon as another program wants the same core.)
+    """
+    count = torch.get_num_threads()
+    token = KERNEL_THREADS.set(KERNEL_THREADS.get() or count)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+        KERNEL_THREADS.reset(token)
 
 
 @contextmanager
@@ -54,7 +74,7 @@ def kernel_threads(*kernels):
     notice.daemon = True
     with ONE_AT_A_TIME:
         before = numba.get_num_threads()
-        workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        workers = min(KERNEL_THREADS.get() or torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(workers)
         if names:  # loading kernels from the disk takes less than the second after which the notice appears
             notice.start()

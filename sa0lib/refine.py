@@ -33,6 +33,7 @@ from sa0lib.binding import triangle_frames
 from sa0lib.datasets import Sequence
 from sa0lib.gaussians import Gaussians
 from sa0lib.head import Head, load_head
+from sa0lib.lanes import threads_for_kernels
 from sa0lib.ledger import record_run
 from sa0lib.losses import composite, photometric_loss
 from sa0lib.paths import DATA, RUNS
@@ -90,6 +91,7 @@ class Refiner:
         self.seconds = 0.0  # spent in `refine`, over all the sessions of this run
         self.history: list[dict[str, float]] = []
 
+    @threads_for_kernels()
     def step(self) -> dict[str, float]:
         """One iteration of Eq. (5) on a random frame and a random background; returns its loss and PSNR."""
         config, gaussians = self.config, self.gaussians

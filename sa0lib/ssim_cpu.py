@@ -12,7 +12,7 @@ from numba import carray, prange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sa0lib.lanes import FLAGS, kernel, kernel_threads, stack_floats
+from sa0lib.lanes import FLAGS, kernel, kernel_threads, stack_floats, threads_for_kernels
 
 f32, u64 = np.float32, np.uint64  # unsigned indices: negative ones, which Python counts from the end, cost a test
 ZERO, ONE, TWO = f32(0), f32(1), f32(2)
@@ -127,6 +127,7 @@ class SSIM(torch.autograd.Function):
     """Mean SSIM of each image of a float32 batch; the gradient goes to the first batch only."""
 
     @staticmethod
+    @threads_for_kernels()
     def forward(ctx, image, target, rows, columns, c1, c2):
         B, C, H, W = image.shape
         beyond = -W % 16
@@ -142,6 +143,7 @@ class SSIM(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @threads_for_kernels()
     def backward(ctx, g_mean):
         a, b, slopes, rows, columns = ctx.saved_tensors
         W, C = len(columns), len(a) // len(g_mean)

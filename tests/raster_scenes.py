@@ -14,6 +14,12 @@ from sa0lib.rotation import matrix_to_quaternion, normalize
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "backgrounds")
 PAPER_COUNT = 58_173  # Gaussians of one avatar
+KINDS = (
+    "ordinary", "needle", "giant", "tiny", "before the near plane", "on the near plane", "beyond the near plane",
+    "behind", "beyond the far plane", "off-screen", "zero opacity", "opaque", "same depth", "same but for colour",
+    "stack",
+)  # fmt: skip
+NEAR, FAR = 0.25, 64.0  # metres, of `mixed_scene`: exact in binary, so that "on the plane" survives every dtype
 
 
 @contextmanager
@@ -38,19 +44,22 @@ class Scene:
     colors: torch.Tensor
     backgrounds: torch.Tensor
     cameras: list[cam.Camera]
+    planes: tuple[float, float] = (0.01, 1e10)  # near and far, metres
+    kinds: tuple[str, ...] = ()  # of each Gaussian, where `mixed_scene` made it
 
-    def leaves(self, dtype=torch.float32) -> list[torch.Tensor]:
+    def leaves(self, dtype=torch.float32, device="cpu") -> list[torch.Tensor]:
         """Fresh differentiable copies, in the order of INPUTS."""
-        return [getattr(self, name).detach().to(dtype, copy=True).requires_grad_() for name in INPUTS]
+        return [getattr(self, name).detach().to(device, dtype, copy=True).requires_grad_() for name in INPUTS]
 
     def render(self, leaves=None, backend="cpu", **options):
-        """`rasterization` of this scene in the dtype of `leaves`."""
+        """`rasterization` of this scene in the dtype, and on the device, of `leaves`."""
         *gaussians, backgrounds = self.leaves() if leaves is None else leaves
-        dtype = gaussians[0].dtype
-        viewmats = torch.stack([camera.viewmat for camera in self.cameras]).to(dtype)
-        Ks = torch.stack([camera.K for camera in self.cameras]).to(dtype)
+        viewmats = torch.stack([camera.viewmat for camera in self.cameras]).to(backgrounds)
+        Ks = torch.stack([camera.K for camera in self.cameras]).to(backgrounds)
         size = self.cameras[0].width, self.cameras[0].height
-        return rasterization(*gaussians, viewmats, Ks, *size, backgrounds=backgrounds, backend=backend, **options)
+        return rasterization(
+            *gaussians, viewmats, Ks, *size, *self.planes, backgrounds=backgrounds, backend=backend, **options
+        )
 
     def reference(self, **options):
         """The float64 reference of `render`, without gradients."""
@@ -70,6 +79,72 @@ def random_scene(seed=0, count=200, channels=3, width=70, height=50, cameras=1) 
         colors=torch.rand(count, channels, generator=g),
         backgrounds=torch.rand(cameras, channels, generator=g),
         cameras=[cam.Camera(cam.intrinsics(1.7 * width, width, height), view, width, height) for view in views],
+    )
+
+
+def group_of_kind(kind: str, count: int, K: torch.Tensor, size: torch.Tensor, g: torch.Generator):
+    """Means [n, 3], quats [n, 4], scales [n, 3] and opacities [n] that a camera at the origin sees as `kind` says."""
+    pixels = (1.2 * torch.rand(count, 2, generator=g) - 0.1) * size
+    depths = 1 + 2 * torch.rand(count, generator=g)  # metres
+    lengths = 0.5 * 24 ** torch.rand(count, 3, generator=g)  # standard deviations, pixels: 0.5 to 12
+    quats = torch.randn(count, 4, generator=g) * 8 ** (2 * torch.rand(count, 1, generator=g) - 1)
+    opacities = 0.05 + 0.9 * torch.rand(count, generator=g)
+    if kind == "needle":
+        lengths = lengths[:, :1] * torch.tensor([2.0, 2e-3, 2e-3])
+    elif kind == "giant":
+        lengths = lengths * 100 * size.max()
+    elif kind == "tiny":
+        lengths = lengths * 1e-4
+    elif kind == "before the near plane":
+        depths = NEAR * (1 - 0.01 * depths)
+    elif kind == "on the near plane":
+        depths = torch.full_like(depths, NEAR)
+    elif kind == "beyond the near plane":
+        depths = NEAR * (1 + 0.01 * depths)
+    elif kind == "behind":
+        depths = -depths
+    elif kind == "beyond the far plane":
+        depths = FAR * depths
+    elif kind == "off-screen":
+        side = (pixels - size / 2).sign()
+        pixels, lengths = size / 2 + side * size * depths[:, None] * 0.55, 3 * lengths  # up to a size beyond a corner
+    elif kind == "zero opacity":
+        opacities = opacities * (torch.arange(count) % 2) / 255  # every other one a little above zero
+    elif kind == "opaque":
+        opacities, lengths = torch.ones(count), 2 * lengths
+    elif kind == "same depth":
+        depths = torch.full_like(depths, 2.0)
+    elif kind == "same but for colour":
+        pixels, depths, lengths, quats = (t[:1].expand_as(t) for t in (pixels, depths, lengths, quats))
+    elif kind == "stack":
+        pixels, lengths, opacities = size / 2 + 0.1 * pixels, lengths + size.max(), 0.7 + 0.3 * opacities
+    slopes = (pixels - K[:2, 2]) / K.diagonal()[:2]  # [n, 2]
+    means = torch.cat([slopes * depths[:, None], depths[:, None]], 1)
+    return means, quats, lengths * depths.abs()[:, None] / K[0, 0], opacities
+
+
+def mixed_scene(groups=(("ordinary", 5),), seed=0, size=(40, 24), channels=3, cameras=1) -> Scene:
+    """Groups of (kind, count) Gaussians in this order; a kind is a way in which splats are awkward (see KINDS).
+
+    They are made for the first camera, which stands at the origin and looks along +z; the second sees them askance.
+    """
+    g = torch.Generator().manual_seed(seed)
+    width, height = size
+    K = torch.tensor([[1.5 * width, 0.0, 0.45 * width], [0.0, 1.4 * width, 0.55 * height], [0.0, 0.0, 1.0]])
+    views = [torch.eye(4), cam.orbit(0.5, 0.3, 2.0, torch.tensor([0.0, 0.0, 2.0]))][:cameras]
+    none = [torch.zeros(0, 3), torch.zeros(0, 4), torch.zeros(0, 3), torch.zeros(0)]
+    parts = [none] + [group_of_kind(kind, count, K, torch.tensor(size).float(), g) for kind, count in groups]
+    means, quats, scales, opacities = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return Scene(
+        means=means,
+        quats=quats,
+        scales=scales,
+        opacities=opacities,
+        colors=torch.rand(len(means), channels, generator=g),
+        backgrounds=torch.rand(cameras, channels, generator=g),
+        cameras=[cam.Camera(K, view, width, height) for view in views],
+        planes=(NEAR, FAR),
+        kinds=tuple(kind for kind, count in groups for _ in range(count)),
     )
 
 
@@ -125,22 +200,23 @@ def head_scene(size=256, spacing=0.6, count=PAPER_COUNT, seed=0) -> Scene:
 
 @threads(1)
 @torch.no_grad()
-def undecided_pixels(scene: Scene, alpha_margin=3e-4, light_margin=1e-3) -> torch.Tensor:
+def undecided_pixels(scene: Scene, alpha_margin=3e-4, light_margin=1e-3, depth_margin=None) -> torch.Tensor:
     """Pixels [C, H, W] at which rounding may decide: the image jumps there, so no two roundings must agree.
 
     A pixel is marked if, before it closes, some alpha lies within a relative margin of 1/255 (taken or skipped) or
-    of 0.999 (gradient or none), or some next transmittance within one of 1e-4 (taken or closed). Evaluated in float64.
+    of 0.999 (gradient or none), or some next transmittance within one of 1e-4 (taken or closed); with a depth_margin,
+    also if two splats, one taken after the other, lie within it in relative depth. Evaluated in float64.
     """
     *gaussians, _ = scene.leaves(torch.float64)
     width, height = scene.cameras[0].width, scene.cameras[0].height
     marked = torch.zeros(len(scene.cameras), height, width, dtype=torch.bool)
     for c, camera in enumerate(scene.cameras):
         view, K = camera.viewmat[None].double(), camera.K[None].double()
-        p = reference.project(*gaussians[:4], view, K, width, height, 0.01, 1e10, 0.3)
+        p = reference.project(*gaussians[:4], view, K, width, height, *scene.planes, 0.3)
         order = p.depths[0].float().argsort(stable=True)
         order = order[p.reach[0, order, 0] > 0]
         means2d, factors, reach = p.means2d[0, order], p.factors[0, order], p.reach[0, order] * 1.01
-        opacities = gaussians[3][order]
+        opacities, depths = gaussians[3][order], p.depths[0, order]
         for top in range(0, height, 16):
             for left in range(0, width, 16):
                 corner = means2d.new_tensor([left, top])
@@ -151,6 +227,10 @@ def undecided_pixels(scene: Scene, alpha_margin=3e-4, light_margin=1e-3) -> torc
                 a, k, q = factors[near].unbind(-1)
                 alpha = opacities[near] * torch.exp(-(a * (dx + k * dy) ** 2 + q * dy**2) / 2)  # [P, n]
                 on_edge = ((alpha * 255 - 1).abs() < alpha_margin) | ((alpha / 0.999 - 1).abs() < alpha_margin)
+                if depth_margin is not None:
+                    depth = torch.where(alpha >= 1 / 255, depths[near], 0)  # [P, n]
+                    last = torch.cat([0 * depth[:, :1], depth.cummax(-1).values[:, :-1]], -1)
+                    on_edge = on_edge | (depth > 0) & (depth - last <= depth_margin * depth)
                 alpha = torch.where(alpha >= 1 / 255, alpha.clamp(max=0.999), 0)
                 after = torch.cumprod(1 - alpha, -1)
                 before = after / (1 - alpha)

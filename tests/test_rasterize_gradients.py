@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from raster_checks import assert_close, gradients, random_loss
 from raster_scenes import INPUTS, Scene, head_scene, random_scene, threads, undecided_pixels
 
 from sa0lib import camera as cam
@@ -9,34 +10,6 @@ from sa0lib.rasterize import rasterization
 
 BACKENDS = ["cpu", "reference"]
 SHAPE_ENTRIES = [(entry, ("means", "quats", "scales")) for entry in ("covars2d", "covars2d_blurred", "conics")]
-
-
-def gradients(scene: Scene, loss, backend: str, dtype=torch.float32, **options) -> dict[str, torch.Tensor]:
-    """dL/dinput of every input in float64, for L = loss(image, alpha, meta)."""
-    leaves = scene.leaves(dtype)
-    with threads(torch.get_num_threads() if backend == "cpu" else 1):
-        value = loss(*scene.render(leaves, backend=backend, **options))
-        grads = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-    return dict(zip(INPUTS, [grad.double() for grad in grads], strict=True))
-
-
-def random_loss(scene: Scene, channels: int):
-    """A linear function of image and alpha with random weights, blind to pixels where rounding decides."""
-    camera, g = scene.cameras[0], torch.Generator().manual_seed(1)
-    shape = len(scene.cameras), camera.height, camera.width
-    decided = ~undecided_pixels(scene)[..., None]
-    of_image = torch.randn(*shape, channels, generator=g) * decided
-    of_alpha = torch.randn(*shape, 1, generator=g) * decided
-    return lambda image, alpha, meta: (image * of_image).sum() + (alpha * of_alpha).sum()
-
-
-def assert_close(got: dict, expected: dict, bound: float, names=INPUTS):
-    """Per input: |got - expected| <= bound |expected| in the 2-norm, and entry by entry against the largest entry."""
-    for name in names:
-        error, size = got[name] - expected[name], expected[name]
-        assert size.norm() > 0, name
-        assert error.norm() <= bound * size.norm(), f"{name}: 2-norm {error.norm() / size.norm():.2e}"
-        assert error.abs().max() <= 3 * bound * size.abs().max(), f"{name}: {error.abs().max() / size.abs().max():.2e}"
 
 
 # the reference
@@ -47,6 +20,7 @@ def test_reference_gradients_are_finite_differences():
     scene.scales = scene.scales * 0 + torch.tensor([0.1, 0.15, 0.2])
     scene.opacities = scene.opacities * 0.5 + 0.2
     far = undecided_pixels(scene, alpha_margin=0.02)[..., None]  # no decision may flip within the step
+    assert far.float().mean() < 0.3
 
     def outputs(*leaves):
         image, alpha, meta = scene.render(leaves, backend="reference", render_mode="RGB+ED")
@@ -79,11 +53,7 @@ def test_cpu_gradients_are_the_references_on_a_head(spacing):
 @pytest.mark.parametrize("mode", ["D", "ED", "RGB+D", "RGB+ED"])
 def test_cpu_gradients_are_the_references_through_depth(mode):
     scene = random_scene(seed=5)
-    weights = random_loss(scene, 4 if "+" in mode else 1)
-
-    def loss(image, alpha, meta):
-        return weights(torch.where(alpha > 0.05, image, 0), alpha, meta)  # ED divides by alpha
-
+    loss = random_loss(scene, 4 if "+" in mode else 1, least_alpha=0.05)
     names = INPUTS if "+" in mode else INPUTS[:4]
     expected = gradients(scene, loss, "reference", torch.float64, render_mode=mode)
     assert_close(gradients(scene, loss, "cpu", render_mode=mode), expected, 3e-4, names)
@@ -181,6 +151,45 @@ def test_a_capped_alpha_stops_the_gradient_to_shape_but_not_to_colour(backend):
     image.sum().backward()
     assert all(leaf[name].grad.abs().max() == 0 for name in ("means", "quats", "scales", "opacities"))
     assert leaf["colors"].grad[0].tolist() == pytest.approx([16 * 0.999] * 3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("opacity, slope", [(0.9985, 16.0), (0.9995, 0.0)])
+def test_the_gradient_stops_at_the_alpha_at_which_the_picture_stops(backend, opacity, slope):
+    opacities = torch.tensor([opacity], requires_grad=True)
+    gaussian = torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1, 4), torch.full((1, 3), 100.0), opacities, torch.ones(1, 1)
+    K = cam.intrinsics(40.0, 4, 4)[None]
+    image, _, _ = rasterization(*gaussian, torch.eye(4)[None], K, 4, 4, backend=backend)
+    image.sum().backward()
+    assert float(image.detach().sum()) == pytest.approx(16 * min(opacity, 0.999), rel=1e-5)
+    assert float(opacities.grad) == pytest.approx(slope, rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_colour_gradients_weigh_splats_as_the_picture_does(backend):
+    """The picture is linear in its colours, so colours times gradients are the picture: caps and closed pixels too."""
+    scene = random_scene(seed=11, count=600)
+    scene.opacities = torch.where(torch.arange(600) % 3 == 0, 1.0, scene.opacities)  # capped
+    leaves = scene.leaves()
+    image, alpha, _ = scene.render(leaves, backend=backend)
+    weights = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    (image * weights).sum().backward()
+    rebuilt = sum((leaf.detach() * leaf.grad).sum() for leaf in leaves[4:])
+    drawn = (image.detach() * weights).sum()
+    assert (alpha > 0.9985).any() and float(rebuilt) == pytest.approx(float(drawn), rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_splats_of_equal_depth_keep_the_order_of_their_indices_in_the_gradient(backend):
+    """Discs that differ in colour alone: each lets four tenths of the light through to the next."""
+    means = torch.tensor([[0.0, 0.0, 2.0]]).expand(4, 3)
+    colors = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    gaussians = means, torch.ones(4, 4), torch.full((4, 3), 300.0), torch.full((4,), 0.6), colors
+    K = cam.intrinsics(40.0, 4, 4)[None]
+    image, _, _ = rasterization(*gaussians, torch.eye(4)[None], K, 4, 4, backend=backend)
+    image.sum().backward()
+    weights = [16 * 0.6 * 0.4**n for n in range(4)]
+    assert colors.grad[:, 0].tolist() == pytest.approx(weights, rel=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,12 +5,17 @@ Gaussian, capped at 0.999 and skipped under 1/255; splats are taken front to bac
 the next one would bring the pixel's transmittance to 1e-4 or below.
 """
 
+from contextlib import nullcontext
+from functools import partial
+from importlib import import_module
 from numbers import Integral
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from sa0lib.lanes import threads_for_kernels
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 BACKENDS = ("auto", "reference", "cpu", "cuda")
@@ -62,27 +67,31 @@ def rasterization(
         raise ValueError(f"width and height must be positive integers, not {width!r} and {height!r}")
     if not 0 < near_plane < far_plane:
         raise ValueError(f"planes must satisfy 0 < near_plane < far_plane, not {near_plane} and {far_plane}")
+    if not 0 <= eps2d < float("inf"):
+        raise ValueError(f"eps2d must be a finite number of square pixels, at least zero, not {eps2d}")
     tensors = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
         "viewmats": viewmats, "Ks": Ks,
     }  # fmt: skip
     if backgrounds is not None:
         tensors["backgrounds"] = backgrounds
-    check_tensors(tensors, torch.float32 if backend in ("cpu", "cuda") else means.dtype, backend)
-    if backend == "cuda":
-        from sa0lib.rasterize.cuda import rasterization as on_cuda
+    options = width, height, near_plane, far_plane, eps2d, backgrounds, render_mode
+    with threads_for_kernels() if backend == "cpu" else nullcontext():
+        check_tensors(tensors, torch.float32 if backend in ("cpu", "cuda") else means.dtype, backend)
+        if backend == "cuda":
+            from sa0lib.rasterize.cuda import rasterization as draw
+        else:
+            module = import_module(f"sa0lib.rasterize.{backend}")
+            draw = partial(project_and_composite, module)
+        return draw(means, quats, scales, opacities, colors, viewmats, Ks, *options)
 
-        return on_cuda(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height,
-            near_plane, far_plane, eps2d, backgrounds, render_mode,
-        )  # fmt: skip
-    if backend == "cpu":
-        from sa0lib.rasterize import cpu as module
-    else:
-        from sa0lib.rasterize import reference as module
 
+def project_and_composite(
+    module, means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far, eps2d, backgrounds, render_mode
+):  # fmt: skip
+    """`rasterization` with the `project` and the `composite` of one of our modules."""
     cameras = viewmats.shape[0]
-    p = module.project(means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, eps2d)
+    p = module.project(means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d)
     if backgrounds is None:
         backgrounds = colors.new_zeros(cameras, colors.shape[-1])
     channels = colors.expand(cameras, -1, -1)  # [C, N, D]

@@ -29,7 +29,7 @@ FOURFOLD = 4 * PIXELS
 
 
 @kernel(parallel=True, fastmath=FLAGS)
-def composite_kernel(splats, offsets, ids, vectors, background, workers, image, alpha, remaining, last):
+def composite_kernel(splats, offsets, entries, background, workers, image, alpha, remaining, last):
     """Fill image [H, W, D], alpha [H, W], and what the gradient needs.
 
     remaining [H, W]: final transmittance; last [H, W]: place in its tile's list of the last splat that met the pixel
@@ -63,15 +63,15 @@ def composite_kernel(splats, offsets, ids, vectors, background, workers, image, 
                     light[r >> u64(1), (r & u64(1)) * u64(8) + c] = ONE  # pixels outside the image stay closed
             rest[:] = light
             for place in range(begin, end):
-                i, ahead = ids[place], ids[place + AHEAD]
-                prefetch(splats, ahead, 0)
+                i = entries[place, 0]
+                prefetch(splats, entries[place + AHEAD, 0], 0)
                 a, k, q, faint = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
                 c0, c1, c2, c3 = splats[i, 8], splats[i, 9], splats[i, 10], splats[i, 11]
                 x, y = splats[i, 0] - f32(left) - HALF, splats[i, 1] - f32(top) - HALF
                 number = f32(place - begin)
                 for j in range(16):
                     dx[j], dy0[j] = col[j] - x, row[j] - y
-                for r in range(u64(vectors[place, 0]), u64(vectors[place, 1])):
+                for r in range(u64(entries[place, 1]), u64(entries[place, 2])):
                     if still[0, r] == ZERO:
                         continue
                     down = TWO * f32(r)
@@ -118,9 +118,9 @@ def composite_kernel(splats, offsets, ids, vectors, background, workers, image, 
 
 @kernel(parallel=True, fastmath=FLAGS)
 def composite_gradient(
-    splats, offsets, ids, vectors, slots, background, workers, remaining, last, g_image, g_alpha, entries
+    splats, offsets, entries, background, workers, remaining, last, g_image, g_alpha, sums
 ):
-    """Fill entries [M, 6 + P]: per list entry, sums over the pixels of its tile, at the row that `slots` names.
+    """Fill sums [M, 16+]: per list entry, sums over the pixels of its tile, in the row that the entry names.
 
     With g = dL/dalpha * alpha (zero where alpha is capped), the columns are the sums of g, g u, g u^2, g dy, g u dy,
     g dy^2, then of weight * dL/dC per channel.
@@ -179,16 +179,16 @@ def composite_gradient(
                     behind[v, j] = g * light[v, j]
                 tile_last = max(tile_last, row_last[v])
             for place in range(end - 1, begin - 1, -1):
-                number, slot = f32(place - begin), slots[place]
+                number, slot = f32(place - begin), entries[place, 3]
                 if number > tile_last:
-                    entries[slot, :] = ZERO
+                    sums[slot, :] = ZERO
                     continue
-                i, ahead = ids[place], ids[max(place - AHEAD, 0)]
-                prefetch(entries, slots[max(place - AHEAD, 0)], 0)
-                prefetch(splats, ahead, 0)
+                i, ahead = entries[place, 0], max(place - AHEAD, 0)
+                prefetch(splats, entries[ahead, 0], 0)
+                prefetch(sums, entries[ahead, 3], 0)
                 a, k, q, faint = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
                 c0, c1, c2, c3 = splats[i, 8], splats[i, 9], splats[i, 10], splats[i, 11]
-                first, stop = u64(vectors[place, 0]), u64(vectors[place, 1])
+                first, stop = u64(entries[place, 1]), u64(entries[place, 2])
                 x = splats[i, 0] - f32(left) - HALF
                 y = splats[i, 1] - f32(top) - HALF - TWO * f32(first)  # so that m counts from the first vector
                 for j in range(16):
@@ -253,9 +253,9 @@ def composite_gradient(
                 for c in range(4):
                     for j in range(16):
                         geometry[6 + c, j] = colors[c, j]
-                sum_lanes(geometry, 10, entries, slot, 0)
+                sum_lanes(geometry, 10, sums, slot, 0)
                 for c in range(4, padded):
                     total = ZERO
                     for j in range(16):
                         total += more[(c - 4) * 16 + j]
-                    entries[slot, 6 + c] = total
+                    sums[slot, 6 + c] = total

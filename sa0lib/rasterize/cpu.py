@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sa0lib.lanes import kernel_threads
+from sa0lib.lanes import kernel_threads, threads_for_kernels
 from sa0lib.rasterize.composite import composite_gradient, composite_kernel
 from sa0lib.rasterize.projection import project_gradient, project_kernel
 from sa0lib.rasterize.reference import Projection
@@ -27,7 +27,7 @@ class Project(torch.autograd.Function):
         shapes = (C, N, 2), (C, N), (C, N, 3), (C, N, 3), (C, N, 2)
         outputs = [torch.empty(shape) for shape in shapes]
         gaussians = [t.detach().contiguous().numpy() for t in (means, quats, scales)]
-        log_reach = (2 * torch.log(255 * opacities.detach())).numpy()
+        log_reach = log_reach_of(opacities)
         ctx.save_for_backward(means, quats, scales)  # so that changing them in place before backward is an error
         ctx.cameras = list(zip(viewmats.double().numpy(), Ks.double().numpy(), strict=True))
         ctx.screen = np.float64(size), np.float64(planes), np.float32(eps2d)
@@ -36,17 +36,24 @@ class Project(torch.autograd.Function):
                 parts = [output[c].numpy() for output in outputs]
                 project_kernel(*gaussians, log_reach, *camera, *ctx.screen, workers, *parts)
         ctx.mark_non_differentiable(outputs[4])
+        ctx.set_materialize_grads(False)
         return tuple(outputs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *g_outputs):
+    @threads_for_kernels()
+    def backward(ctx, g_means2d, g_depths, g_covars2d, g_factors, _):
         gaussians = [t.detach().contiguous().numpy() for t in ctx.saved_tensors]
         gradients = [torch.zeros(array.shape) for array in gaussians]
         into = [g.numpy() for g in gradients]
+        count, cameras = len(gaussians[0]), len(ctx.cameras)
+        g_means2d = torch.zeros(cameras, count, 2) if g_means2d is None else g_means2d
+        g_factors = torch.zeros(cameras, count, 3) if g_factors is None else g_factors
+        g_depths = torch.empty(cameras, 0) if g_depths is None else g_depths
+        g_covars2d = torch.empty(cameras, 0, 3) if g_covars2d is None else g_covars2d
         with kernel_threads(project_gradient) as workers:
             for c, camera in enumerate(ctx.cameras):
-                parts = [g[c].contiguous().numpy() for g in g_outputs[:4]]
+                parts = [g[c].contiguous().numpy() for g in (g_means2d, g_depths, g_covars2d, g_factors)]
                 project_gradient(*gaussians, *camera, *ctx.screen, workers, *parts, *into)
         return *gradients, None, None, None, None, None, None
 
@@ -57,9 +64,14 @@ class Lists:
 
     splats: np.ndarray  # [N, 16+] from `pack`
     background: np.ndarray  # [P]
-    bins: tuple[np.ndarray, ...]  # offsets, ids, vectors, slots, first of `bin_splats`
+    bins: tuple[np.ndarray, ...]  # offsets, entries, first of `bin_splats`
     remaining: np.ndarray  # [H, W] final transmittance
     last: np.ndarray  # [H, W] place in the tile's list of the last splat that met the pixel open
+
+
+def log_reach_of(opacities: Float[Tensor, "N"]) -> np.ndarray:
+    """Squared radius, in standard deviations, at which each alpha falls to 1/255: 2 ln(255 opacity), [N]."""
+    return (2 * torch.log(255 * opacities.detach())).numpy()
 
 
 def rows_of_16(count: int, columns: int) -> np.ndarray:
@@ -76,28 +88,31 @@ class Composite(torch.autograd.Function):
         padded = channels + -channels % 4
         image, alpha = torch.empty(cameras, height, width, channels), torch.empty(cameras, height, width)
         ctx.opacities, ctx.lists = opacities.detach().contiguous().numpy(), []
-        log_reach = 2 * np.log(255 * ctx.opacities)
+        log_reach = log_reach_of(opacities)
         with kernel_threads(depth_order, pack, bin_splats, composite_kernel) as workers:
             for c in range(cameras):
                 extents = reach[c].numpy()
                 order = depth_order(depths[c].detach().numpy().view(np.uint32), extents)
                 splats = rows_of_16(count, 8 + padded)
                 color = colors[c].detach().contiguous().numpy()
-                pack(means2d[c].detach().numpy(), factors[c].detach().numpy(), extents, log_reach, color, splats)
+                across = np.empty((count, 2), np.int32)
+                where = means2d[c].detach().numpy(), factors[c].detach().numpy(), extents
+                pack(*where, log_reach, color, width, splats, across)
                 background = np.pad(backgrounds[c].detach().numpy(), (0, padded - channels))
-                bins = bin_splats(order, splats, width, height, workers)
+                bins = bin_splats(order, splats, across, width, height, workers)
                 remaining, last = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
                 planes = image[c].numpy(), alpha[c].numpy(), remaining, last
-                composite_kernel(splats, *bins[:3], background, workers, *planes)
+                composite_kernel(splats, *bins[:2], background, workers, *planes)
                 ctx.lists.append(Lists(splats, background, bins, remaining, last))
         return image, alpha[..., None]
 
     @staticmethod
     @once_differentiable
+    @threads_for_kernels()
     def backward(ctx, g_image, g_alpha):
         cameras, channels, count = g_image.shape[0], g_image.shape[3], len(ctx.opacities)
-        g_means2d, g_factors = torch.zeros(cameras, count, 2), torch.zeros(cameras, count, 3)
-        g_opacities, g_colors = torch.zeros(count), torch.zeros(cameras, count, channels)
+        g_means2d, g_factors = torch.empty(cameras, count, 2), torch.empty(cameras, count, 3)
+        g_opacities, g_colors = torch.zeros(count), torch.empty(cameras, count, channels)
         g_backgrounds = torch.zeros(cameras, channels) if ctx.needs_input_grad[4] else None
         with kernel_threads(composite_gradient, sum_entries) as workers:
             for c, lists in enumerate(ctx.lists):

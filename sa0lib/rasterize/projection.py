@@ -17,19 +17,7 @@ TINY, HUGE = np.float32(1e-20), np.float32(1e38)
 WIDER = np.float32(1.0001)  # no pixel may be lost to rounding; the extra ones fail the alpha test
 
 
-@njit(fastmath=FLAGS, error_model="numpy")
-def camera_point(view, means, i, planes):
-    """Point i in camera axes as X, Y, 1 / Z, Z (float64), and whether it lies between the planes."""
-    x, y, z = np.float64(means[i, 0]), np.float64(means[i, 1]), np.float64(means[i, 2])
-    X = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3]
-    Y = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3]
-    Z = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
-    if planes[0] <= Z <= planes[1]:
-        return X, Y, 1 / Z, Z, True
-    return 0.0, 0.0, 1.0, Z, False
-
-
-@njit(fastmath=FLAGS, error_model="numpy")
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
 def slope_limits(K, size):
     """Bounds of X / Z and Y / Z in the Jacobian: the image edges, moved out by 0.3 of half the field of view."""
     extra_x, extra_y = 0.15 * size[0] / K[0, 0], 0.15 * size[1] / K[1, 1]
@@ -37,22 +25,35 @@ def slope_limits(K, size):
     return left, right, -K[1, 2] / K[1, 1] - extra_y, (size[1] - K[1, 2]) / K[1, 1] + extra_y
 
 
-@njit(fastmath=FLAGS, error_model="numpy")
-def gather(means, quats, scales, view, limits, planes, start, stop, lanes):
-    """Gaussians start : stop, one per lane: rows 0 1/Z; 1, 2 clamped slopes; 3 to 6 quaternion; 7 to 9 scales."""
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
+def gather(means, quats, scales, start, stop, view, K, limits, planes, lanes):
+    """Put Gaussians start : stop into one lane each; unused lanes keep what they hold.
+
+    Rows of `lanes`: 0 1/Z; 1, 2 slopes X/Z, Y/Z clamped to `limits`; 3 to 6 quaternion; 7 to 9 scales; 10, 11 slopes;
+    12 Z; 13 is one between the planes and zero elsewhere, where a point on the axis stands for the Gaussian; 14, 15
+    centre in pixels.
+    """
     for i in range(start, stop):
         j = i - start
-        X, Y, rz, _, _ = camera_point(view, means, i, planes)
-        lanes[0, j] = rz
-        lanes[1, j] = min(max(X * rz, limits[0]), limits[1])
-        lanes[2, j] = min(max(Y * rz, limits[2]), limits[3])
-        for n in range(4):
-            lanes[3 + n, j] = quats[i, n]
-        for n in range(3):
-            lanes[7 + n, j] = scales[i, n]
+        lanes[10, j], lanes[11, j], lanes[12, j] = means[i, 0], means[i, 1], means[i, 2]
+        lanes[3, j], lanes[4, j], lanes[5, j], lanes[6, j] = quats[i, 0], quats[i, 1], quats[i, 2], quats[i, 3]
+        lanes[7, j], lanes[8, j], lanes[9, j] = scales[i, 0], scales[i, 1], scales[i, 2]
+    for j in range(16):
+        x, y, z = np.float64(lanes[10, j]), np.float64(lanes[11, j]), np.float64(lanes[12, j])
+        X = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3]
+        Y = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3]
+        Z = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
+        front = (Z >= planes[0]) & (Z <= planes[1])
+        rz = 1 / (Z if front else 1.0)
+        slope_x, slope_y = X * rz if front else 0.0, Y * rz if front else 0.0
+        lanes[0, j], lanes[10, j], lanes[11, j], lanes[12, j] = rz, slope_x, slope_y, Z
+        lanes[1, j] = min(max(slope_x, limits[0]), limits[1])
+        lanes[2, j] = min(max(slope_y, limits[2]), limits[3])
+        lanes[13, j] = ONE if front else ZERO
+        lanes[14, j], lanes[15, j] = K[0, 0] * slope_x + K[0, 2], K[1, 1] * slope_y + K[1, 2]
 
 
-@njit(fastmath=FLAGS, error_model="numpy")
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
 def screen_axes(lanes, j, view, fx, fy):
     """A and B (the rows of J W), the columns of R, and the 3-vectors A R and B R (u and v before the scales)."""
     w, x, y, z = lanes[3, j], lanes[4, j], lanes[5, j], lanes[6, j]
@@ -69,12 +70,12 @@ def screen_axes(lanes, j, view, fx, fy):
     return A, B, R0, R1, R2, AR, BR, (w, x, y, z), unit
 
 
-@njit(fastmath=FLAGS, error_model="numpy")
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
 def dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@njit(fastmath=FLAGS, error_model="numpy")
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
 def invert_blurred(u, v, eps):
     """xx, xy, yy before the blur; a, k, q and the determinant after it."""
     xx, xy, yy = dot(u, u), dot(u, v), dot(v, v)
@@ -84,7 +85,7 @@ def invert_blurred(u, v, eps):
     return xx, xy, yy, (yy + eps) / det, -xy * q, q, det
 
 
-@njit(fastmath=FLAGS, error_model="numpy")
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
 def single(view):
     """The rotation of a float64 view matrix, row by row, as nine float32."""
     a, b, c = np.float32(view[0, 0]), np.float32(view[0, 1]), np.float32(view[0, 2])
@@ -103,36 +104,36 @@ def project_kernel(
     Outside the planes, or where float32 overflows, the covariance is the unit circle and takes no gradient.
     """
     count, limits, W = means.shape[0], slope_limits(K, size), single(view)
-    fx, fy = np.float32(K[0, 0]), np.float32(K[1, 1])
+    fx, fy, width, height = np.float32(K[0, 0]), np.float32(K[1, 1]), np.float32(size[0]), np.float32(size[1])
     blocks = (count + 15) // 16
     for worker in prange(workers):
-        lanes, out = carray(stack_floats(160), (10, 16)), carray(stack_floats(144), (9, 16))
+        lanes, out = carray(stack_floats(256), (16, 16)), carray(stack_floats(128), (8, 16))
+        room = carray(stack_floats(16), (16,))
         lanes[:] = ONE
         for block in range(worker * blocks // workers, (worker + 1) * blocks // workers):
             start, stop = block * 16, min(block * 16 + 16, count)
-            gather(means, quats, scales, view, limits, planes, start, stop, lanes)
+            gather(means, quats, scales, start, stop, view, K, limits, planes, lanes)
+            for i in range(start, stop):
+                room[i - start] = log_reach[i]
             for j in range(16):
                 _, _, _, _, _, AR, BR, _, _ = screen_axes(lanes, j, W, fx, fy)
                 s0, s1, s2 = lanes[7, j], lanes[8, j], lanes[9, j]
                 u, v = (s0 * AR[0], s1 * AR[1], s2 * AR[2]), (s0 * BR[0], s1 * BR[1], s2 * BR[2])
                 xx, xy, yy, a, k, q, det = invert_blurred(u, v, eps)
-                out[0, j], out[1, j], out[2, j] = xx, xy, yy
-                out[3, j], out[4, j], out[5, j] = a, k, q
-                out[6, j], out[7, j], out[8, j] = np.sqrt(xx + eps), np.sqrt(yy + eps), det
+                sound = (lanes[13, j] > ZERO) & (det < HUGE)
+                out[0, j], out[1, j], out[2, j] = xx if sound else ONE, xy if sound else ZERO, yy if sound else ONE
+                out[3, j], out[4, j], out[5, j] = a if sound else ONE, k if sound else ZERO, q if sound else ONE
+                stretch = np.sqrt(max(room[j], ZERO)) * WIDER
+                rx, ry = stretch * np.sqrt(xx + eps), stretch * np.sqrt(yy + eps)
+                x, y = lanes[14, j], lanes[15, j]
+                seen = sound & (x + rx > ZERO) & (x - rx < width) & (y + ry > ZERO) & (y - ry < height)
+                out[6, j], out[7, j] = rx if seen else ZERO, ry if seen else ZERO
             for i in range(start, stop):
                 j = i - start
-                X, Y, rz, Z, front = camera_point(view, means, i, planes)
-                x, y = K[0, 0] * X * rz + K[0, 2], K[1, 1] * Y * rz + K[1, 2]
-                means2d[i, 0], means2d[i, 1], depths[i] = x, y, Z
-                sound = front and out[8, j] < HUGE
-                stretch = np.sqrt(max(log_reach[i], ZERO)) * WIDER
-                rx, ry = stretch * out[6, j], stretch * out[7, j]
-                seen = sound and rx > 0 and x + rx > 0 and x - rx < size[0] and y + ry > 0 and y - ry < size[1]
-                reach[i, 0], reach[i, 1] = (rx, ry) if seen else (ZERO, ZERO)
-                for n in range(3):
-                    round_splat = ZERO if n == 1 else ONE
-                    covars2d[i, n] = out[n, j] if sound else round_splat
-                    factors[i, n] = out[3 + n, j] if sound else round_splat
+                means2d[i, 0], means2d[i, 1], depths[i] = lanes[14, j], lanes[15, j], lanes[12, j]
+                covars2d[i, 0], covars2d[i, 1], covars2d[i, 2] = out[0, j], out[1, j], out[2, j]
+                factors[i, 0], factors[i, 1], factors[i, 2] = out[3, j], out[4, j], out[5, j]
+                reach[i, 0], reach[i, 1] = out[6, j], out[7, j]
 
 
 @kernel(parallel=True, fastmath=FLAGS)
@@ -140,21 +141,26 @@ def project_gradient(
     means, quats, scales, view, K, size, planes, eps, workers,
     g_means2d, g_depths, g_covars2d, g_factors, g_means, g_quats, g_scales,
 ):  # fmt: skip
-    """Add one camera's gradients to g_means, g_quats, g_scales; culled Gaussians get none."""
+    """Add one camera's gradients to g_means, g_quats, g_scales; culled Gaussians get none.
+
+    g_depths and g_covars2d may be empty, for zero.
+    """
     count, limits, W = means.shape[0], slope_limits(K, size), single(view)
     fx, fy = np.float32(K[0, 0]), np.float32(K[1, 1])
     blocks = (count + 15) // 16
     for worker in prange(workers):
-        lanes, out = carray(stack_floats(160), (10, 16)), carray(stack_floats(176), (11, 16))
+        lanes, out = carray(stack_floats(256), (16, 16)), carray(stack_floats(176), (11, 16))
         g_in = carray(stack_floats(96), (6, 16))
         lanes[:] = ONE
         g_in[:] = ZERO
         for block in range(worker * blocks // workers, (worker + 1) * blocks // workers):
             start, stop = block * 16, min(block * 16 + 16, count)
-            gather(means, quats, scales, view, limits, planes, start, stop, lanes)
+            gather(means, quats, scales, start, stop, view, K, limits, planes, lanes)
             for i in range(start, stop):
                 for n in range(3):
-                    g_in[n, i - start], g_in[3 + n, i - start] = g_covars2d[i, n], g_factors[i, n]
+                    g_in[3 + n, i - start] = g_factors[i, n]
+                    if g_covars2d.shape[0] > 0:
+                        g_in[n, i - start] = g_covars2d[i, n]
             for j in range(16):
                 A, B, R0, R1, R2, AR, BR, quat, unit = screen_axes(lanes, j, W, fx, fy)
                 s0, s1, s2 = lanes[7, j], lanes[8, j], lanes[9, j]
@@ -195,16 +201,15 @@ def project_gradient(
                 out[10, j] = det
             for i in range(start, stop):
                 j = i - start
-                X, Y, rz, _, front = camera_point(view, means, i, planes)
-                if not (front and out[10, j] < HUGE):
+                if not (lanes[13, j] > ZERO and out[10, j] < HUGE):
                     continue
-                g_X, g_Y = K[0, 0] * g_means2d[i, 0], K[1, 1] * g_means2d[i, 1]  # by X/Z, Y/Z so far
-                if limits[0] <= X * rz <= limits[1]:
-                    g_X += out[7, j]
-                if limits[2] <= Y * rz <= limits[3]:
-                    g_Y += out[8, j]
-                g_Z = g_depths[i] - rz * (out[9, j] + rz * (X * g_X + Y * g_Y))
-                g_X, g_Y = g_X * rz, g_Y * rz
+                rz, x, y = lanes[0, j], lanes[10, j], lanes[11, j]
+                g_x, g_y = fx * g_means2d[i, 0], fy * g_means2d[i, 1]  # by X/Z, Y/Z
+                g_x += out[7, j] if x == lanes[1, j] else ZERO  # not clamped
+                g_y += out[8, j] if y == lanes[2, j] else ZERO
+                g_X, g_Y, g_Z = g_x * rz, g_y * rz, -rz * (out[9, j] + x * g_x + y * g_y)
+                if g_depths.shape[0] > 0:
+                    g_Z += g_depths[i]
                 for n in range(3):
                     g_means[i, n] += view[0, n] * g_X + view[1, n] * g_Y + view[2, n] * g_Z
                     g_scales[i, n] += out[n, j]

@@ -38,13 +38,13 @@ def depth_order(key, reach):
     return visible
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def clamped(value, count):
-    """int(value) within 0 and count, for values of any size."""
-    return np.int64(min(max(value, ZERO), f32(count)))
+    """The whole number `value` within 0 and count, for values of any size."""
+    return np.uint32(np.int32(min(max(value, ZERO), f32(count))))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def column_span(x, reach, columns):
     """First and one past the last tile column with a pixel centre in x - reach .. x + reach."""
     first = clamped(np.ceil((x - reach - f32(TILE_W - 0.5)) / f32(TILE_W)), columns)
@@ -52,7 +52,7 @@ def column_span(x, reach, columns):
     return first, max(first, end)
 
 
-@njit(inline="always", fastmath=FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def row_span(near, ellipse, height):
     """First and one past the last row in which a splat's ellipse meets TILE_W pixels, the first `near` from its x.
 
@@ -66,14 +66,28 @@ def row_span(near, ellipse, height):
     low, high = min(max(lowest, near), far), min(max(-lowest, near), far)
     up, down = room - shrink * low * low, room - shrink * high * high
     if max(up, down) < ZERO:
-        return 0, 0
+        return np.uint32(0), np.uint32(0)
     start = clamped(np.ceil(center - tilt * low - np.sqrt(max(up, ZERO)) - MARGIN - HALF), height)
-    return start, max(start, clamped(np.floor(center - tilt * high + np.sqrt(max(down, ZERO)) + MARGIN + HALF), height))
+    end = clamped(np.floor(center - tilt * high + np.sqrt(max(down, ZERO)) + MARGIN + HALF), height)
+    return (start, end) if start < end else (np.uint32(0), np.uint32(0))
+
+
+@njit
+def sum_up(counts):
+    """Turn counts into their running sums, in place."""
+    total = np.int32(0)
+    for n in range(counts.shape[0]):
+        total += counts[n]
+        counts[n] = total
 
 
 @kernel(parallel=True)
-def pack(means2d, factors, reach, log_reach, colors, splats):
-    """Put what compositing reads of each drawn splat into one row of `splats` [N, 16+] (columns: see `composite`)."""
+def pack(means2d, factors, reach, log_reach, colors, width, splats, across):
+    """Put what compositing reads of each drawn splat into one row of `splats` [N, 16+] (columns: see `composite`).
+
+    across [N, 2] int32: the first and one past the last tile column that it meets.
+    """
+    columns = (width + TILE_W - 1) // TILE_W
     for i in prange(reach.shape[0]):
         if reach[i, 0] > ZERO:
             splats[i, 0], splats[i, 1] = means2d[i, 0], means2d[i, 1]
@@ -82,50 +96,52 @@ def pack(means2d, factors, reach, log_reach, colors, splats):
             splats[i, 6], splats[i, 7] = reach[i, 0], reach[i, 1]
             for c in range(splats.shape[1] - 8):
                 splats[i, 8 + c] = colors[i, c] if c < colors.shape[1] else ZERO
+            across[i, 0], across[i, 1] = column_span(means2d[i, 0], reach[i, 0], columns)
 
 
 @kernel(parallel=True)
-def bin_splats(order, splats, width, height, workers):
+def bin_splats(order, splats, across, width, height, workers):
     """Lists of the splats that reach each tile of TILE_W x TILE_H pixels, front to back.
 
-    order [K]: splat numbers by depth; splats [N, 16+]: from `pack`.
+    order [K]: splat numbers by depth; splats, across: from `pack`.
 
-    Returns offsets [tiles + 1]: tile t owns entries offsets[t] : offsets[t + 1];
-    ids [M + 8] int32: the splat of each entry (8 spare ones at the end, so that prefetching may look ahead);
-    vectors [M, 2] uint8: first and one past the last pair of tile rows that the splat's ellipse meets in the tile;
-    slots [M] int32: where the entry's gradient is put, so that those of splat i lie at first[i] : first[i + 1].
+    Returns offsets [tiles + 1]: tile t owns the rows offsets[t] : offsets[t + 1] of
+    entries [M + 8, 4] int32: splat; the first and one past the last pair of tile rows that its ellipse meets in the
+    tile; and where the entry's gradient is put, so that those of splat i lie at
+    first[i] : first[i + 1]. (Eight spare entries at the end let prefetching look ahead.)
     Each worker bins a contiguous share of `order` into its own part of every list, so the lists are the same for any
     number of workers.
     """
     columns, rows = (width + TILE_W - 1) // TILE_W, (height + TILE_H - 1) // TILE_H
     count, tiles = order.shape[0], columns * rows
     share = (count + workers - 1) // workers
-    starts = np.zeros(count + 1, np.int32)  # of each splat's columns in `spans`
-    left = np.empty(count, np.int32)  # its first column
-    for n in prange(count):
-        left[n], end = column_span(splats[order[n], 0], splats[order[n], 6], columns)
-        starts[n + 1] = end - left[n]
-    for n in range(count):
-        starts[n + 1] += starts[n]
-    spans = np.empty((starts[count], 2), np.int32)  # first and one past the last row met in that column
-    counts = np.zeros((workers, tiles), np.int32)
-    first = np.zeros(splats.shape[0] + 1, np.int32)
+    begins = np.zeros(workers + 1, np.int64)  # of each worker's rows of `spans`
     for worker in prange(workers):
+        for i in order[worker * share : (worker + 1) * share]:
+            begins[worker + 1] += across[i, 1] - across[i, 0]
+    begins = np.cumsum(begins)
+    spans = np.empty((begins[workers], 2), np.uint32)  # first and one past the last row met, splat by splat and column
+    counts = np.zeros((workers, tiles), np.uint32)
+    first = np.zeros(splats.shape[0] + 1, np.int32)
+    side, wide = np.uint32(TILE_H), np.uint32(columns)
+    for worker in prange(workers):
+        mine, s = counts[worker], begins[worker]
         for n in range(worker * share, min(count, (worker + 1) * share)):
             i = order[n]
             prefetch(splats, order[min(n + 8, count - 1)], 0)
             a, k, q, reach = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 7]
             part = ONE / (a * k * k + q)
             ellipse = splats[i, 1], k * reach, a * k * part, q * reach * reach * part, a * q * part * part
-            met = 0
-            for s in range(starts[n], starts[n + 1]):
-                x = left[n] + s - starts[n]
-                r0, r1 = row_span(f32(x * TILE_W) + HALF - splats[i, 0], ellipse, height)
+            near, met = f32(across[i, 0] * TILE_W) + HALF - splats[i, 0], np.int32(0)
+            for x in range(np.uint32(across[i, 0]), np.uint32(across[i, 1])):
+                r0, r1 = row_span(near, ellipse, height)
                 spans[s, 0], spans[s, 1] = r0, r1
-                for y in range(r0 // TILE_H, (r1 + TILE_H - 1) // TILE_H if r0 < r1 else 0):
-                    counts[worker, y * columns + x] += 1
+                for y in range(r0 // side, (r1 + side - np.uint32(1)) // side):
+                    mine[y * wide + x] += np.uint32(1)
                     met += 1
+                near, s = near + f32(TILE_W), s + 1
             first[i + 1] = met
+    sum_up(first)
     offsets = np.zeros(tiles + 1, np.int64)
     total = 0
     for t in range(tiles):
@@ -134,37 +150,37 @@ def bin_splats(order, splats, width, height, workers):
             total += counts[worker, t]
             counts[worker, t] = start  # from here on: where the worker writes next
         offsets[t + 1] = total
-    for i in range(splats.shape[0]):
-        first[i + 1] += first[i]
-    ids, slots = np.zeros(total + 8, np.int32), np.empty(total, np.int32)
-    vectors = np.empty((total, 2), np.uint8)
+    entries = np.empty((total + 8, 4), np.int32)
+    for place in range(total, total + 8):
+        entries[place, 0] = 0
     for worker in prange(workers):
-        for n in range(worker * share, min(count, (worker + 1) * share)):
-            i = order[n]
+        mine, s = counts[worker], begins[worker]
+        for i in order[worker * share : (worker + 1) * share]:
             slot = first[i]
-            for s in range(starts[n], starts[n + 1]):
-                x, r0, r1 = left[n] + s - starts[n], np.int64(spans[s, 0]), np.int64(spans[s, 1])
-                for y in range(r0 // TILE_H, (r1 + TILE_H - 1) // TILE_H if r0 < r1 else 0):
-                    place = counts[worker, y * columns + x]
-                    counts[worker, y * columns + x] += 1
-                    ids[place], slots[place] = i, slot
-                    vectors[place, 0] = max(r0 - y * TILE_H, 0) // 2
-                    vectors[place, 1] = (min(r1 - y * TILE_H, TILE_H) + 1) // 2
+            for x in range(np.uint32(across[i, 0]), np.uint32(across[i, 1])):
+                r0, r1 = spans[s, 0], spans[s, 1]
+                for y in range(r0 // side, (r1 + side - np.uint32(1)) // side):
+                    t, top = y * wide + x, np.int32(y * side)
+                    place = mine[t]
+                    mine[t] = place + np.uint32(1)
+                    entries[place, 0], entries[place, 3] = i, slot
+                    entries[place, 1] = max(np.int32(r0) - top, np.int32(0)) // 2
+                    entries[place, 2] = (min(np.int32(r1) - top, np.int32(TILE_H)) + 1) // 2
                     slot += 1
-    return offsets, ids, vectors, slots, first
+                s += 1
+    return offsets, entries, first
 
 
 @kernel(parallel=True)
 def sum_entries(splats, opacities, first, sums, g_means2d, g_factors, g_opacities, g_colors):
-    """Add, per Gaussian and in a fixed order, its list entries' rows of `composite_gradient`.
+    """Sum, per Gaussian and in a fixed order, its list entries' rows of `composite_gradient`; g_opacities is added to.
 
     With alpha = opacity * exp(-(a u^2 + q dy^2) / 2) and u = dx + k dy, dL/da = -1/2 sum(g u^2), and so on.
     """
-    for i in prange(splats.shape[0]):
-        if first[i] == first[i + 1]:
-            continue
-        a, k, q = 16 * splats[i, 2], splats[i, 3], 16 * splats[i, 4]
+    for i in prange(first.shape[0] - 1):
         g = gu = guu = gv = guv = gvv = ZERO
+        for c in range(g_colors.shape[1]):
+            g_colors[i, c] = ZERO
         for entry in range(first[i], first[i + 1]):
             g += sums[entry, 0]
             gu += sums[entry, 1]
@@ -174,6 +190,8 @@ def sum_entries(splats, opacities, first, sums, g_means2d, g_factors, g_opacitie
             gvv += sums[entry, 5]
             for c in range(g_colors.shape[1]):
                 g_colors[i, c] += sums[entry, 6 + c]
-        g_opacities[i] += g / opacities[i]
+        drawn = first[i] < first[i + 1]
+        a, k, q = (16 * splats[i, 2], splats[i, 3], 16 * splats[i, 4]) if drawn else (ZERO, ZERO, ZERO)
+        g_opacities[i] += g / opacities[i] if drawn else ZERO
         g_means2d[i, 0], g_means2d[i, 1] = a * gu, a * k * gu + q * gv
         g_factors[i, 0], g_factors[i, 1], g_factors[i, 2] = -HALF * guu, -a * guv, -HALF * gvv

@@ -6,6 +6,7 @@ write a gradient as large as the scene.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -63,13 +64,18 @@ def tile_lists(
 def composite_tile(
     x: Float[Tensor, "16"], y: Float[Tensor, "16"], splats: Float[Tensor, "n 6+D"]
 ) -> Float[Tensor, "16 16 D+1"]:
-    """Colour and alpha of one tile over its splats, front to back: centre x, y; a, k, q; opacity; colour."""
+    """Colour and alpha of one tile over its splats, front to back: centre x, y; a, k, q; opacity; colour.
+
+    The exponent log(opacity) - (a (dx + k dy)^2 + q dy^2) / 2 is put together from one part per column and two per
+    row, so that few operations touch every pixel and splat: such arrays, made and kept for the backward, are the cost.
+    """
     (center_x, center_y, a, k, q, opacity), color = splats[:, :6].unbind(-1), splats[:, 6:]
     dx, dy = x[:, None] - center_x, y[:, None] - center_y  # [16, n]
-    u = dx + (k * dy)[:, None]  # [16, 16, n]: rows, columns, splats
-    alpha = opacity * torch.exp(-0.5 * (a * u**2 + (q * dy**2)[:, None]))
-    alpha = torch.where(alpha >= ALPHA_MIN, alpha.clamp(max=ALPHA_MAX), 0)
+    root = (a / 2).sqrt()
+    u = (root * dx) + (root * k * dy)[:, None]  # [16, 16, n]: rows, columns, splats
+    alpha = torch.exp((opacity.log() - q / 2 * dy**2)[:, None] - u.square())
+    alpha = F.threshold(alpha.clamp(max=ALPHA_MAX), ALPHA_MIN, 0.0)  # zero where it is no larger
     after = torch.cumprod(1 - alpha, -1)
-    before = torch.cat([torch.ones_like(after[..., :1]), after[..., :-1]], -1)
-    weights = torch.where(after > CLOSED, alpha * before, 0)
-    return torch.cat([weights @ color, weights.sum(-1, keepdim=True)], -1)
+    before = F.pad(after[..., :-1], (1, 0), value=1.0)
+    weights = torch.where(after > CLOSED, alpha * before, 0)  # the product only falls: once closed, closed for good
+    return weights @ F.pad(color, (0, 1), value=1.0)  # the channel of ones sums the weights: alpha
