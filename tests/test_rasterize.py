@@ -167,7 +167,7 @@ def test_a_closed_pixel_takes_no_fainter_splat_behind(backend):
 # cpu against the reference
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 5, 32])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5, 8, 24, 32, 37])
 def test_cpu_draws_the_reference_on_random_scenes(channels):
     scene = random_scene(seed=channels, channels=channels, cameras=2)
     image, alpha, _ = scene.render()
@@ -329,7 +329,7 @@ import numpy as np
 from sa0lib.lanes import kernel_threads
 from sa0lib.rasterize.tiles import bin_splats
 with kernel_threads(bin_splats):
-    bin_splats(np.zeros(0, np.int32), np.zeros((0, 16), np.float32), 1, 1, 1)
+    bin_splats(np.zeros(0, np.int32), np.zeros((0, 16), np.float32), np.zeros((0, 2), np.int32), 1, 1, 1)
 print(sum(bin_splats.stats.cache_hits.values()))
 """
     run = lambda: subprocess.run(  # noqa: E731

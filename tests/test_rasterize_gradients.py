@@ -34,7 +34,7 @@ def test_reference_gradients_are_finite_differences():
 # cpu against the reference
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 5, 32])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5, 8, 24, 32, 37])
 def test_cpu_gradients_are_the_references_on_random_scenes(channels):
     scene = random_scene(seed=10 + channels, channels=channels, cameras=2)
     loss = random_loss(scene, channels)

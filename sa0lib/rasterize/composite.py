@@ -22,10 +22,16 @@ FAINTEST = f32(np.log(255) / 8)  # of t: beyond it alpha is under 1/255, and ski
 ALPHA_MAX = f32(0.999)  # stronger ones are capped, which stops their gradient
 CLOSED = f32(1e-4)  # a pixel takes no splat that would bring its transmittance to this or below
 RUN = 8  # tiles side by side that go to one worker: neighbours share splats, and so the cache
+MOST_CHANNELS = 32
 AHEAD = 6  # list entries between asking for a splat and using it
 VECTORS = TILE_H // 2
 PIXELS = TILE_H * TILE_W
-FOURFOLD = 4 * PIXELS
+FOURFOLD, BEYOND, BEYOND_LANES = 4 * PIXELS, 28 * PIXELS, 28 * 16
+
+
+def sum_columns(padded: int) -> int:
+    """Columns of `sums` for this many channels: six of geometry, four channels, and as many as `sum_lanes` writes."""
+    return 16 if padded <= 4 else 32 if padded <= 20 else 48
 
 
 @kernel(parallel=True, fastmath=FLAGS)
@@ -37,6 +43,7 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
     """
     height, width, channels = image.shape
     padded, columns = background.shape[0], (width + TILE_W - 1) // TILE_W
+    beyond = u64(padded - 4)
     for worker in prange(workers):
         light = carray(stack_floats(PIXELS), (VECTORS, 16))  # transmittance so far; 0 once the pixel has closed
         rest = carray(stack_floats(PIXELS), (VECTORS, 16))  # the same, but kept when the pixel closes
@@ -48,7 +55,7 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
         dx = carray(stack_floats(16), (16,))
         dy0 = carray(stack_floats(16), (16,))
         still = carray(stack_floats(16), (1, 16))  # sums of light per vector, looked at now and then
-        more = np.empty(max(padded - 4, 0) * PIXELS, np.float32)  # sums of the channels beyond four
+        more = carray(stack_floats(BEYOND), (28, VECTORS, 16))  # sums of the channels beyond four
         for j in range(16):
             col[j], row[j] = f32(j % 8), f32(j // 8)
         for tile in range(offsets.shape[0] - 1):
@@ -57,7 +64,7 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
             left, top = u64((tile % columns) * TILE_W), u64((tile // columns) * TILE_H)
             rows, cols = min(u64(TILE_H), u64(height) - top), min(u64(TILE_W), u64(width) - left)
             begin, end = offsets[tile], offsets[tile + 1]
-            light[:], latest[:], sums[:], more[:], still[:] = ZERO, NEVER, ZERO, ZERO, ONE
+            light[:], latest[:], sums[:], more[: padded - 4], still[:] = ZERO, NEVER, ZERO, ZERO, ONE
             for r in range(rows):
                 for c in range(cols):
                     light[r >> u64(1), (r & u64(1)) * u64(8) + c] = ONE  # pixels outside the image stay closed
@@ -92,14 +99,13 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
                         sums[1, r, j] += w * c1
                         sums[2, r, j] += w * c2
                         sums[3, r, j] += w * c3
-                    for c in range(4, padded, 4):
-                        d0, d1, d2, d3 = splats[i, 8 + c], splats[i, 9 + c], splats[i, 10 + c], splats[i, 11 + c]
-                        at = u64((c - 4) * PIXELS + r * 16)
+                    for c in range(u64(0), beyond, u64(4)):
+                        d0, d1, d2, d3 = splats[i, c + u64(12)], splats[i, c + u64(13)], splats[i, c + u64(14)], splats[i, c + u64(15)]
                         for j in range(16):
-                            more[at + u64(j)] += weight[j] * d0
-                            more[at + u64(j + PIXELS)] += weight[j] * d1
-                            more[at + u64(j + 2 * PIXELS)] += weight[j] * d2
-                            more[at + u64(j + 3 * PIXELS)] += weight[j] * d3
+                            more[c, r, j] += weight[j] * d0
+                            more[c + u64(1), r, j] += weight[j] * d1
+                            more[c + u64(2), r, j] += weight[j] * d2
+                            more[c + u64(3), r, j] += weight[j] * d3
                 if (place - begin) & 7 == 7:  # looking after every splat would cost more than it saves
                     sum_lanes(light, VECTORS, still, 0, 0)
                     if still.sum() == ZERO:
@@ -113,14 +119,14 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
                     for n in range(min(u64(4), u64(channels))):
                         image[y, x, n] = sums[n, v, j] + rest[v, j] * background[n]
                     for n in range(u64(4), u64(channels)):
-                        image[y, x, n] = more[(n - u64(4)) * u64(PIXELS) + v * u64(16) + j] + rest[v, j] * background[n]
+                        image[y, x, n] = more[n - u64(4), v, j] + rest[v, j] * background[n]
 
 
 @kernel(parallel=True, fastmath=FLAGS)
 def composite_gradient(
     splats, offsets, entries, background, workers, remaining, last, g_image, g_alpha, sums
 ):
-    """Fill sums [M, 16+]: per list entry, sums over the pixels of its tile, in the row that the entry names.
+    """Fill sums [M, sum_columns(P)]: per list entry, sums over the pixels of its tile, in the row that the entry names.
 
     With g = dL/dalpha * alpha (zero where alpha is capped), the columns are the sums of g, g u, g u^2, g dy, g u dy,
     g dy^2, then of weight * dL/dC per channel.
@@ -134,6 +140,7 @@ def composite_gradient(
     """
     height, width, channels = g_image.shape
     padded, columns = background.shape[0], (width + TILE_W - 1) // TILE_W
+    beyond = u64(padded - 4)
     for worker in prange(workers):
         light = carray(stack_floats(PIXELS), (VECTORS, 16))
         latest = carray(stack_floats(PIXELS), (VECTORS, 16))
@@ -149,8 +156,9 @@ def composite_gradient(
         dx = carray(stack_floats(16), (16,))
         dy0 = carray(stack_floats(16), (16,))
         row_last = carray(stack_floats(VECTORS), (VECTORS,))
-        g_more = np.zeros(max(padded - 4, 0) * PIXELS, np.float32)
-        more = np.empty(max(padded - 4, 0) * 16, np.float32)
+        g_more = carray(stack_floats(BEYOND), (28, VECTORS, 16))
+        more = carray(stack_floats(BEYOND_LANES), (28, 16))
+        g_more[: padded - 4] = ZERO
         for j in range(16):
             col[j], row[j] = f32(j % 8), f32(j // 8)
         for tile in range(offsets.shape[0] - 1):
@@ -174,7 +182,7 @@ def composite_gradient(
                         g_color[n, v, j] = g_image[y, x, n]
                         g += g_image[y, x, n] * background[n]
                     for n in range(u64(4), u64(channels)):
-                        g_more[(n - u64(4)) * u64(PIXELS) + v * u64(16) + j] = g_image[y, x, n]
+                        g_more[n - u64(4), v, j] = g_image[y, x, n]
                         g += g_image[y, x, n] * background[n]
                     behind[v, j] = g * light[v, j]
                 tile_last = max(tile_last, row_last[v])
@@ -193,21 +201,22 @@ def composite_gradient(
                 y = splats[i, 1] - f32(top) - HALF - TWO * f32(first)  # so that m counts from the first vector
                 for j in range(16):
                     dx[j], dy0[j] = col[j] - x, row[j] - y
-                moments[:], colors[:], pull[:], more[:] = ZERO, ZERO, ZERO, ZERO
+                moments[:], colors[:], pull[:] = ZERO, ZERO, ZERO
+                if padded > 4:
+                    more[:] = ZERO
                 for r in range(first, stop):
                     if number > row_last[r]:
                         continue
                     m = f32(r - first)
                     if padded > 4:
                         pull[:] = ZERO
-                    for c in range(4, padded, 4):
-                        d0, d1, d2, d3 = splats[i, 8 + c], splats[i, 9 + c], splats[i, 10 + c], splats[i, 11 + c]
-                        at = u64((c - 4) * PIXELS + r * 16)
+                    for c in range(u64(0), beyond, u64(4)):
+                        d0, d1, d2, d3 = splats[i, c + u64(12)], splats[i, c + u64(13)], splats[i, c + u64(14)], splats[i, c + u64(15)]
                         for j in range(16):
-                            pull[0, j] += g_more[at + u64(j)] * d0
-                            pull[1, j] += g_more[at + u64(j + PIXELS)] * d1
-                            pull[2, j] += g_more[at + u64(j + 2 * PIXELS)] * d2
-                            pull[3, j] += g_more[at + u64(j + 3 * PIXELS)] * d3
+                            pull[0, j] += g_more[c, r, j] * d0
+                            pull[1, j] += g_more[c + u64(1), r, j] * d1
+                            pull[2, j] += g_more[c + u64(2), r, j] * d2
+                            pull[3, j] += g_more[c + u64(3), r, j] * d3
                     for j in range(16):
                         dy = dy0[j] + TWO * m
                         u = dx[j] + k * dy
@@ -233,13 +242,12 @@ def composite_gradient(
                         colors[1, j] += w * g1
                         colors[2, j] += w * g2
                         colors[3, j] += w * g3
-                    for c in range(4, padded, 4):
-                        at, to = u64((c - 4) * PIXELS + r * 16), u64((c - 4) * 16)
+                    for c in range(u64(0), beyond, u64(4)):
                         for j in range(16):
-                            more[to + u64(j)] += weight[j] * g_more[at + u64(j)]
-                            more[to + u64(j + 16)] += weight[j] * g_more[at + u64(j + PIXELS)]
-                            more[to + u64(j + 32)] += weight[j] * g_more[at + u64(j + 2 * PIXELS)]
-                            more[to + u64(j + 48)] += weight[j] * g_more[at + u64(j + 3 * PIXELS)]
+                            more[c, j] += weight[j] * g_more[c, r, j]
+                            more[c + u64(1), j] += weight[j] * g_more[c + u64(1), r, j]
+                            more[c + u64(2), j] += weight[j] * g_more[c + u64(2), r, j]
+                            more[c + u64(3), j] += weight[j] * g_more[c + u64(3), r, j]
                 for j in range(16):
                     u, dy = dx[j] + k * dy0[j], dy0[j]
                     g, gm, gmm = moments[0, j], TWO * moments[1, j], FOUR * moments[2, j]
@@ -254,8 +262,7 @@ def composite_gradient(
                     for j in range(16):
                         geometry[6 + c, j] = colors[c, j]
                 sum_lanes(geometry, 10, sums, slot, 0)
-                for c in range(4, padded):
-                    total = ZERO
-                    for j in range(16):
-                        total += more[(c - 4) * 16 + j]
-                    sums[slot, 6 + c] = total
+                if padded > 4:
+                    sum_lanes(more, 16, sums, slot, 10)
+                if padded > 20:
+                    sum_lanes(more[16:], 12, sums, slot, 26)

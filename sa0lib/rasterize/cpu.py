@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sa0lib.lanes import kernel_threads, threads_for_kernels
-from sa0lib.rasterize.composite import composite_gradient, composite_kernel
+from sa0lib.rasterize.composite import MOST_CHANNELS, composite_gradient, composite_kernel, sum_columns
 from sa0lib.rasterize.projection import project_gradient, project_kernel
 from sa0lib.rasterize.reference import Projection
 from sa0lib.rasterize.tiles import bin_splats, depth_order, pack, sum_entries
@@ -74,9 +74,9 @@ def log_reach_of(opacities: Float[Tensor, "N"]) -> np.ndarray:
     return (2 * torch.log(255 * opacities.detach())).numpy()
 
 
-def rows_of_16(count: int, columns: int) -> np.ndarray:
-    """An array [count, columns rounded up to 16] whose rows are whole cache lines (torch aligns them, numpy does not)."""
-    return torch.empty(count, (columns + 15) // 16 * 16).numpy()
+def whole_lines(rows: int, columns: int) -> np.ndarray:
+    """An array [rows, columns rounded up to 16] whose rows are whole cache lines (torch aligns them, numpy does not)."""
+    return torch.empty(rows, (columns + 15) // 16 * 16).numpy()
 
 
 class Composite(torch.autograd.Function):
@@ -93,7 +93,7 @@ class Composite(torch.autograd.Function):
             for c in range(cameras):
                 extents = reach[c].numpy()
                 order = depth_order(depths[c].detach().numpy().view(np.uint32), extents)
-                splats = rows_of_16(count, 8 + padded)
+                splats = whole_lines(count, 8 + padded)
                 color = colors[c].detach().contiguous().numpy()
                 across = np.empty((count, 2), np.int32)
                 where = means2d[c].detach().numpy(), factors[c].detach().numpy(), extents
@@ -117,7 +117,7 @@ class Composite(torch.autograd.Function):
         with kernel_threads(composite_gradient, sum_entries) as workers:
             for c, lists in enumerate(ctx.lists):
                 *where, first = lists.bins
-                sums = rows_of_16(first[-1], 6 + len(lists.background))
+                sums = whole_lines(first[-1], sum_columns(len(lists.background)))
                 lost = lists.remaining, lists.last
                 given = g_image[c].contiguous().numpy(), g_alpha[c, ..., 0].contiguous().numpy()
                 composite_gradient(lists.splats, *where, lists.background, workers, *lost, *given, sums)
@@ -143,6 +143,8 @@ def composite(
     width: int,
     height: int,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
-    """Colour, with the background behind it, and accumulated alpha."""
-    p = projection
-    return Composite.apply(p.means2d, p.factors, opacities, colors, backgrounds, p.depths, p.reach, width, height)
+    """Colour, with the background behind it, and accumulated alpha; more channels than a kernel holds go in turns."""
+    p, size = projection, (width, height)
+    turns = zip(colors.split(MOST_CHANNELS, -1), backgrounds.split(MOST_CHANNELS, -1), strict=True)
+    parts = [Composite.apply(p.means2d, p.factors, opacities, c, b, p.depths, p.reach, *size) for c, b in turns]
+    return (parts[0][0] if len(parts) == 1 else torch.cat([image for image, _ in parts], -1)), parts[0][1]
