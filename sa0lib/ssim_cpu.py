@@ -113,7 +113,9 @@ def ssim_gradient(a, b, slopes, down, along, weights, workers, g_a):
                         lanes[1, j] += w * rows[1, start + u64(j)]
                         lanes[2, j] += w * rows[2, start + u64(j)]
                 for j in range(16):
-                    g_a[p, y, x + u64(j)] = lanes[0, j] + TWO * a[p, y, x + u64(j)] * lanes[1, j] + b[p, y, x + u64(j)] * lanes[2, j]
+                    g_a[p, y, x + u64(j)] = (
+                        lanes[0, j] + TWO * a[p, y, x + u64(j)] * lanes[1, j] + b[p, y, x + u64(j)] * lanes[2, j]
+                    )
 
 
 def band(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n 11"]:
@@ -131,7 +133,9 @@ class SSIM(torch.autograd.Function):
     def forward(ctx, image, target, rows, columns, c1, c2):
         B, C, H, W = image.shape
         beyond = -W % 16
-        a, b = (torch.nn.functional.pad(t.detach().reshape(B * C, H, W), (0, beyond)).contiguous() for t in (image, target))
+        a, b = (
+            torch.nn.functional.pad(t.detach().reshape(B * C, H, W), (0, beyond)).contiguous() for t in (image, target)
+        )
         down, along = band(rows), torch.nn.functional.pad(band(columns).T, (0, beyond)).contiguous()
         totals = torch.empty(B * C, H)
         slopes = torch.empty(3, B * C if ctx.needs_input_grad[0] else 0, H, W + beyond)

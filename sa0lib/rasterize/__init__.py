@@ -5,6 +5,7 @@ Gaussian, capped at 0.999 and skipped under 1/255; splats are taken front to bac
 the next one would bring the pixel's transmittance to 1e-4 or below.
 """
 
+import math
 from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
@@ -51,7 +52,8 @@ def rasterization(
     means2d [C, N, 2] px; depths [C, N] m; conics [C, N, 3] = xx, xy, yy of the inverse of covars2d_blurred;
     covars2d [C, N, 3] = xx, xy, yy in px^2 of J W Sigma W^T J^T, before the blur: the one in Eq. (4);
     covars2d_blurred, the same after it; radii [C, N, 2] int px, 0 for Gaussians that are not drawn.
-    Gaussians outside near_plane..far_plane have the unit circle for covariance.
+    Gaussians outside near_plane..far_plane have the unit circle for covariance; `cuda` leaves all that it does not draw
+    at zero and at the unit circle: mask with radii > 0.
 
     Gradients reach means, quats, scales, opacities, colors and backgrounds, not the cameras.
     Raises ValueError for wrong shapes, dtypes or devices, for values that are not finite or out of range, and for
@@ -139,16 +141,18 @@ def check_tensors(tensors: dict[str, Tensor], dtype: torch.dtype, backend: str) 
     for name in ("viewmats", "Ks"):
         if tensors[name].requires_grad:
             raise ValueError(f"{name} requires a gradient, and cameras get none here: pass {name}.detach()")
-    with torch.no_grad():
-        if not torch.stack([tensor.sum() for tensor in tensors.values()]).isfinite().all():
-            check_finite(tensors)
-        if tensors["opacities"].numel():
-            low, high = tensors["opacities"].aminmax()
-            if low < 0 or high > 1:
-                raise ValueError(f"opacities must lie in [0, 1], not {low:.4g} to {high:.4g}: logits need a sigmoid")
-            if tensors["scales"].amin() < 0:
-                raise ValueError("scales has negative entries: log-scales need an exp")
-    if (tensors["Ks"][:, 0, 1] != 0).any():
+    with torch.no_grad():  # everything in one tensor: on a GPU each number that is looked at waits for the device
+        numbers = [tensor.sum() for tensor in tensors.values()]
+        some = N[0] > 0
+        numbers += [*tensors["opacities"].aminmax(), tensors["scales"].amin()] if some else 3 * numbers[:1]
+        *sums, low, high, smallest, skew = torch.stack([*numbers, tensors["Ks"][:, 0, 1].square().sum()]).tolist()
+    if not all(map(math.isfinite, sums)):
+        check_finite(tensors)
+    if some and (low < 0 or high > 1):
+        raise ValueError(f"opacities must lie in [0, 1], not {low:.4g} to {high:.4g}: logits need a sigmoid")
+    if some and smallest < 0:
+        raise ValueError("scales has negative entries: log-scales need an exp")
+    if skew:
         raise ValueError("Ks has skew (a non-zero entry at row 0, column 1), which no backend draws")
 
 

@@ -100,7 +100,12 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
                         sums[2, r, j] += w * c2
                         sums[3, r, j] += w * c3
                     for c in range(u64(0), beyond, u64(4)):
-                        d0, d1, d2, d3 = splats[i, c + u64(12)], splats[i, c + u64(13)], splats[i, c + u64(14)], splats[i, c + u64(15)]
+                        d0, d1, d2, d3 = (
+                            splats[i, c + u64(12)],
+                            splats[i, c + u64(13)],
+                            splats[i, c + u64(14)],
+                            splats[i, c + u64(15)],
+                        )
                         for j in range(16):
                             more[c, r, j] += weight[j] * d0
                             more[c + u64(1), r, j] += weight[j] * d1
@@ -123,9 +128,7 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
 
 
 @kernel(parallel=True, fastmath=FLAGS)
-def composite_gradient(
-    splats, offsets, entries, background, workers, remaining, last, g_image, g_alpha, sums
-):
+def composite_gradient(splats, offsets, entries, background, workers, remaining, last, g_image, g_alpha, sums):
     """Fill sums [M, sum_columns(P)]: per list entry, sums over the pixels of its tile, in the row that the entry names.
 
     With g = dL/dalpha * alpha (zero where alpha is capped), the columns are the sums of g, g u, g u^2, g dy, g u dy,
@@ -211,7 +214,12 @@ def composite_gradient(
                     if padded > 4:
                         pull[:] = ZERO
                     for c in range(u64(0), beyond, u64(4)):
-                        d0, d1, d2, d3 = splats[i, c + u64(12)], splats[i, c + u64(13)], splats[i, c + u64(14)], splats[i, c + u64(15)]
+                        d0, d1, d2, d3 = (
+                            splats[i, c + u64(12)],
+                            splats[i, c + u64(13)],
+                            splats[i, c + u64(14)],
+                            splats[i, c + u64(15)],
+                        )
                         for j in range(16):
                             pull[0, j] += g_more[c, r, j] * d0
                             pull[1, j] += g_more[c + u64(1), r, j] * d1

@@ -18,6 +18,7 @@ from sa0lib.rasterize.projection import project_gradient, project_kernel
 from sa0lib.rasterize.reference import Projection
 from sa0lib.rasterize.tiles import bin_splats, depth_order, pack, sum_entries
 
+
 class Project(torch.autograd.Function):
     """`project_kernel` for C cameras, with its gradient to means, quats and scales."""
 
