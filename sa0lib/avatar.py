@@ -57,16 +57,19 @@ def load_posed_frames(head: Head, sequence: Sequence, count: int | None = None) 
     head.require_basis(sequence.basis, str(sequence.root))
     device = head.v_template.device
     count = min(count or len(sequence), len(sequence))
-    frames = []
-    for i in np.linspace(0, len(sequence) - 1, count).round().astype(int).tolist():
-        frame = sequence[i]  # quantised at once: as float32, all frames together would take gigabytes
-        image, mask = ((x * 255).round().to(torch.uint8) for x in (frame.image, frame.mask))
-        frames.append(replace(frame, image=image, mask=mask))
+    chosen = np.linspace(0, len(sequence) - 1, count).round().astype(int).tolist()
+    frames, size = [], (sequence.camera(0).height, sequence.camera(0).width)
+    # as float32, or as a list to be stacked, the frames of a clip would take gigabytes
+    images, masks = (torch.empty(count, channels, *size, dtype=torch.uint8) for channels in (3, 1))
+    for n, i in enumerate(chosen):
+        frame = sequence[i]
+        images[n], masks[n] = (frame.image * 255).round(), (frame.mask * 255).round()
+        frames.append(replace(frame, image=images[n], mask=masks[n]))
     params = {key: torch.cat([f.params[key] for f in frames]).to(device) for key in frames[0].params}
     params["shape"] = params["shape"][:1]  # one person: the shape part of the mesh is computed once
     return PosedFrames(
-        images=torch.stack([f.image for f in frames]).to(device),
-        masks=torch.stack([f.mask for f in frames]).to(device),
+        images=images.to(device),
+        masks=masks.to(device),
         vertices=head(**params),
         cameras=[f.camera.to(device) for f in frames],
         face_boxes=torch.stack([f.face_box for f in frames]),

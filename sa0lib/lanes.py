@@ -21,7 +21,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 HERE = Path(__file__).parent
-NAMES = ("lanes", "rasterize/projection", "rasterize/tiles", "rasterize/composite", "ssim_cpu")
+NAMES = (
+    "lanes",
+    "rasterize/projection",
+    "rasterize/tiles",
+    "rasterize/composite",
+    "rasterize/composite_gradient",
+    "ssim_cpu",
+)
 SOURCES = [HERE / f"{name}.py" for name in NAMES]
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
 

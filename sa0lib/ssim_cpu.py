@@ -25,7 +25,7 @@ def ssim_kernel(a, b, down, along, c1, c2, workers, totals, slopes):
     """totals [P, H]: the sums over each row of SSIM of the planes a, b [P, H, W], W a multiple of 16.
 
     down [H, 11], along [11, W]: the band of the blur matrix of each axis; c1, c2: SSIM's stabilisers.
-    slopes [3, P, H, W]: the derivatives of a pixel's SSIM by the blurred a, a^2 and a b; not filled if it has no planes.
+    slopes [3, P, H, W]: derivatives of a pixel's SSIM by the blurred a, a^2 and a b; not filled if it has no planes.
     """
     planes, height, width = a.shape
     for worker in prange(workers):

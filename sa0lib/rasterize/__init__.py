@@ -89,7 +89,8 @@ def rasterization(
 
 
 def project_and_composite(
-    module, means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far, eps2d, backgrounds, render_mode
+    module, means, quats, scales, opacities, colors, viewmats, Ks, width, height,
+    near, far, eps2d, backgrounds, render_mode,
 ):  # fmt: skip
     """`rasterization` with the `project` and the `composite` of one of our modules."""
     cameras = viewmats.shape[0]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sa0lib.lanes import kernel_threads, threads_for_kernels
-from sa0lib.rasterize.composite import MOST_CHANNELS, composite_gradient, composite_kernel, sum_columns
+from sa0lib.rasterize.composite import MOST_CHANNELS, composite_kernel
+from sa0lib.rasterize.composite_gradient import composite_gradient, sum_columns
 from sa0lib.rasterize.projection import project_gradient, project_kernel
 from sa0lib.rasterize.reference import Projection
 from sa0lib.rasterize.tiles import bin_splats, depth_order, pack, sum_entries
@@ -76,7 +77,7 @@ def log_reach_of(opacities: Float[Tensor, "N"]) -> np.ndarray:
 
 
 def whole_lines(rows: int, columns: int) -> np.ndarray:
-    """An array [rows, columns rounded up to 16] whose rows are whole cache lines (torch aligns them, numpy does not)."""
+    """An array [rows, columns rounded up to 16] whose rows fill whole cache lines (torch aligns them, numpy not)."""
     return torch.empty(rows, (columns + 15) // 16 * 16).numpy()
 
 

@@ -12,8 +12,8 @@ def rasterization(
     gsplat computes nothing for Gaussians that are not drawn (radii 0): their entries of meta are zero here, the two
     covariances the unit circle, and none has a gradient.
 
-    Raises RuntimeError where there is no CUDA device, no gsplat or no CUDA toolkit to compile it, ValueError for tensors
-    that are not on CUDA.
+    Raises RuntimeError where there is no CUDA device, no gsplat or no CUDA toolkit to compile it; ValueError for
+    tensors that are not on CUDA.
     """
     if not torch.cuda.is_available():
         raise RuntimeError('backend="cuda" needs a CUDA device and torch sees none: use backend="cpu"')
