@@ -47,6 +47,52 @@ def test_ssim_is_that_of_torchmetrics(shape):
     torch.testing.assert_close(ssim(a, b), expected, atol=1e-9, rtol=0)
 
 
+def with_gradient(a, b):
+    """SSIM of a pair, and the gradient to the first of a sum with unequal weights."""
+    a = a.clone().requires_grad_(True)
+    score = ssim(a, b)
+    weights = torch.arange(1, len(score) + 1).to(score)
+    return score.detach().double(), torch.autograd.grad((score * weights).sum(), a)[0].double()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 64, 48), (3, 1, 31, 40), (2, 3, 16, 16), (2, 2, 6, 7), (1, 1, 7, 100)])
+def test_the_ssim_kernel_is_the_float64_formula_with_its_gradient(shape):
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.rand(2, *shape, generator=generator)
+    (score, slope), (expected, expected_slope) = with_gradient(a, b), with_gradient(a.double(), b.double())
+    assert (score - expected).abs().max() < 1e-6
+    assert (slope - expected_slope).norm() < 3e-6 * expected_slope.norm()
+
+
+def test_the_ssim_kernel_is_right_where_images_are_flat_or_equal():
+    """There variances are zero but for rounding, 1e-8 of a flat 0.3 against the formula's constant of 9e-4."""
+    generator = torch.Generator().manual_seed(4)
+    flat, rough = torch.full((1, 1, 20, 20), 0.3), torch.rand(1, 1, 20, 20, generator=generator)
+    for a, b in ((flat, rough), (rough, flat), (rough, rough), (flat, flat + 0.1)):
+        (score, slope), (expected, expected_slope) = with_gradient(a, b), with_gradient(a.double(), b.double())
+        assert (score - expected).abs().max() < 1e-4
+        assert (slope - expected_slope).abs().max() < 1e-4 * max(1e-2, float(expected_slope.abs().max()))
+
+
+def test_the_ssim_kernel_is_bit_equal_for_any_number_of_threads(pair):
+    results, before = [], torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(with_gradient(*pair))
+    torch.set_num_threads(before)
+    for score, slope in results[1:]:
+        assert torch.equal(score, results[0][0]) and torch.equal(slope, results[0][1])
+
+
+def test_ssim_gives_the_second_image_a_gradient_too(pair):
+    image, other = pair
+    other = other.clone().requires_grad_(True)
+    ssim(image, other).sum().backward()
+    first = image.clone().requires_grad_(True)
+    ssim(first, other.detach()).sum().backward()
+    assert other.grad.abs().max() > 0 and not torch.allclose(other.grad, first.grad)
+
+
 def test_ssim_is_one_for_equal_images_and_symmetric(pair):
     image, other = pair
     torch.testing.assert_close(ssim(image, image), torch.ones(2))
