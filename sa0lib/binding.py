@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sa0lib.binding_cpu import Bind
 from sa0lib.rotation import matrix_to_quaternion, normalize, quaternion_multiply
 
 
@@ -57,6 +58,10 @@ def bind(
     frames: Frames,
 ) -> tuple[Float[Tensor, "B G 3"], Float[Tensor, "B G 4"], Float[Tensor, "B G 3"]]:
     """Eq. (1): local means, quaternions (wxyz, any length) and scales, in units of s_f, to the world (metres)."""
+    parts = frames.center, frames.R, frames.quat, frames.scale
+    if means.device.type == "cpu" and not any(part.requires_grad for part in parts):
+        if all(tensor.dtype == torch.float32 for tensor in (means, quats, scales, *parts)):
+            return Bind.apply(means, quats, scales, face, *parts)
     s, R = frames.scale[:, face, None], frames.R[:, face]  # [B, G, 1], [B, G, 3, 3]
     x, y, z = means.unbind(-1)  # written out: a third faster than tens of thousands of 3x3 products
     rotated = torch.stack([R[..., i, 0] * x + R[..., i, 1] * y + R[..., i, 2] * z for i in range(3)], -1)

@@ -21,15 +21,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 HERE = Path(__file__).parent
-NAMES = (
-    "lanes",
-    "rasterize/projection",
-    "rasterize/tiles",
-    "rasterize/composite",
-    "rasterize/composite_gradient",
-    "ssim_cpu",
-)
-SOURCES = [HERE / f"{name}.py" for name in NAMES]
+RASTERIZER = [HERE / "rasterize" / f"{name}.py" for name in ("projection", "tiles", "composite", "composite_gradient")]
+SOURCES = [*(HERE / f"{name}.py" for name in ("lanes", "binding_cpu", "ssim_cpu")), *RASTERIZER]
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
 
 

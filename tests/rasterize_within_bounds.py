@@ -14,6 +14,7 @@ import torch  # noqa: E402
 from numba import carray, prange  # noqa: E402
 from raster_scenes import KINDS, Scene, mixed_scene  # noqa: E402
 
+from sa0lib.binding import bind, triangle_frames  # noqa: E402
 from sa0lib.lanes import kernel, stack_floats  # noqa: E402
 from sa0lib.metrics import ssim  # noqa: E402
 
@@ -106,4 +107,8 @@ if __name__ == "__main__":
         if min(width, height) > 5:
             images = torch.rand(2, 1, 3, height, width)
             ssim(images[0].requires_grad_(), images[1]).sum().backward()
+    frames = triangle_frames(torch.rand(2, 6, 3), torch.tensor([[0, 1, 2], [3, 4, 5]]))
+    for count in (0, 1, 50):
+        means, quats = torch.rand(count, 3).requires_grad_(), torch.rand(count, 4).requires_grad_()
+        sum(out.sum() for out in bind(means, quats, torch.rand(count, 3), torch.arange(count) % 2, frames)).backward()
     print("all within bounds")

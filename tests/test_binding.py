@@ -1,11 +1,13 @@
 """Eq. (1) and Eq. (8): the frame is a rotation, the binding is rigid, and degenerate triangles stay finite."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sa0lib.binding import bind, local_from_barycentric, triangle_frames
+from sa0lib.binding import Frames, bind, local_from_barycentric, triangle_frames
 from sa0lib.rotation import axis_angle_to_matrix, normalize, quaternion_to_matrix
 
 seeds = st.integers(0, 10**6)
@@ -104,6 +106,50 @@ def test_bind_is_equation_one_written_out():
             torch.testing.assert_close(world_means[b, g], R @ means[g] * s + frames.center[b, f])
             torch.testing.assert_close(quaternion_to_matrix(world_quats[b, g]), R @ quaternion_to_matrix(quats[g]))
             torch.testing.assert_close(world_scales[b, g], scales[g] * s)
+
+
+def bound_with_gradients(seed, dtype, B=2):
+    """What `bind` returns for these inputs, and the gradients of a random linear function of it."""
+    frames, (*values, face) = triangle_frames(triangles(seed, B), FACES), gaussians(seed)
+    frames = Frames(*(getattr(frames, field.name).to(dtype) for field in fields(frames)))
+    leaves = [value.to(dtype).requires_grad_() for value in values]
+    bound = bind(*leaves, face, frames)
+    g = torch.Generator().manual_seed(seed)
+    loss = sum((out * torch.randn(out.shape, generator=g, dtype=torch.float64).to(dtype)).sum() for out in bound)
+    return [out.detach().double() for out in bound], [x.double() for x in torch.autograd.grad(loss, leaves)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(1, 3))
+def test_the_kernel_is_the_float64_equation_with_its_gradients(seed, B):
+    (bound, slopes), (expected, expected_slopes) = (
+        bound_with_gradients(seed, t, B) for t in (torch.float32, torch.float64)
+    )
+    for got, truth in zip(bound + slopes, expected + expected_slopes, strict=True):
+        assert (got - truth).norm() < 2e-6 * truth.norm()
+
+
+def test_the_kernel_keeps_a_vanishing_quaternion_finite():
+    frames = triangle_frames(triangles(0).float(), FACES)
+    quats = torch.zeros(2, 4, requires_grad=True)
+    _, turned, _ = bind(torch.zeros(2, 3), quats, torch.ones(2, 3), torch.tensor([0, 1]), frames)
+    turned.sum().backward()
+    assert (turned == 0).all() and quats.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("outside", [-1, len(FACES)])
+def test_a_triangle_that_is_not_there_is_an_error(outside):
+    frames = triangle_frames(triangles(0).float(), FACES)
+    with pytest.raises(ValueError, match=f"face names triangles .*{outside}.* frames are of 4"):
+        bind(torch.zeros(2, 3), torch.ones(2, 4), torch.ones(2, 3), torch.tensor([2, outside]), frames)
+
+
+def test_frames_that_want_a_gradient_get_one():
+    vertices = triangles(0).float().requires_grad_(True)
+    means, quats, scales, face = gaussians(0)
+    bound = bind(means.float(), quats.float(), scales.float(), face, triangle_frames(vertices, FACES))
+    sum(out.sum() for out in bound).backward()
+    assert vertices.grad.abs().max() > 0
 
 
 @settings(max_examples=30, deadline=None)
