@@ -74,7 +74,7 @@ $(DATA)/refined/clip/avatar.ply: | assets
 	@echo "== no refined avatar yet: refining the clip's"
 	$(PY) -m sa0lib.refine --data "$(DATA)/clip"
 
-bench: assets $(DATA)/refined/clip/avatar.ply ## time rasterizer and refinement: make bench RECORD=bench
+bench: assets $(DATA)/refined/clip/avatar.ply ## time rasterizer and refinement: make bench RECORD=mine
 	@echo "== benchmarks"
 	$(PY) -m tests.benchmarks.run --data "$(DATA)/clip" --avatar "$(DATA)/refined/clip/avatar.ply" \
 		$(if $(RECORD),--record "$(RECORD)")

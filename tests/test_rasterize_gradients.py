@@ -244,11 +244,12 @@ def test_the_gradient_of_a_transposed_or_expanded_image_is_the_same():
     assert all(torch.equal(c[name], d[name]) for name in INPUTS)
 
 
-def test_changing_gaussians_in_place_before_backward_is_an_error():
+@pytest.mark.parametrize("changed", range(4))  # means, quats, scales, opacities
+def test_changing_gaussians_in_place_before_backward_is_an_error(changed):
     scene = random_scene(seed=9)
     leaves = scene.leaves()
     image, _, _ = scene.render(leaves)
     with torch.no_grad():
-        leaves[0] += 1
+        leaves[changed] *= 0.5
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         image.sum().backward()

@@ -89,7 +89,8 @@ class Composite(torch.autograd.Function):
         cameras, count, channels = colors.shape
         padded = channels + -channels % 4
         image, alpha = torch.empty(cameras, height, width, channels), torch.empty(cameras, height, width)
-        ctx.opacities, ctx.lists = opacities.detach().contiguous().numpy(), []
+        ctx.save_for_backward(opacities)
+        ctx.lists = []
         log_reach = log_reach_of(opacities)
         with kernel_threads(depth_order, pack, bin_splats, composite_kernel) as workers:
             for c in range(cameras):
@@ -112,7 +113,8 @@ class Composite(torch.autograd.Function):
     @once_differentiable
     @threads_for_kernels()
     def backward(ctx, g_image, g_alpha):
-        cameras, channels, count = g_image.shape[0], g_image.shape[3], len(ctx.opacities)
+        opacities = ctx.saved_tensors[0].detach().contiguous().numpy()
+        cameras, channels, count = g_image.shape[0], g_image.shape[3], len(opacities)
         g_means2d, g_factors = torch.empty(cameras, count, 2), torch.empty(cameras, count, 3)
         g_opacities, g_colors = torch.zeros(count), torch.empty(cameras, count, channels)
         g_backgrounds = torch.zeros(cameras, channels) if ctx.needs_input_grad[4] else None
@@ -124,7 +126,7 @@ class Composite(torch.autograd.Function):
                 given = g_image[c].contiguous().numpy(), g_alpha[c, ..., 0].contiguous().numpy()
                 composite_gradient(lists.splats, *where, lists.background, workers, *lost, *given, sums)
                 into = g_means2d[c].numpy(), g_factors[c].numpy(), g_opacities.numpy(), g_colors[c].numpy()
-                sum_entries(lists.splats, ctx.opacities, first, sums, *into)
+                sum_entries(lists.splats, opacities, first, sums, *into)
                 if g_backgrounds is not None:  # einsum adds in one fixed order
                     g_backgrounds[c] = torch.from_numpy(np.einsum("hw,hwd->d", lists.remaining, given[0]))
         return g_means2d, g_factors, g_opacities, g_colors, g_backgrounds, None, None, None, None
