@@ -564,9 +564,7 @@ for size in bench["plan"]["sizes"]:
     for stage in ("forward", "forward+backward"):
         ours = timing("cpu", stage, size)
         others = [timing(backend, stage, size)["median_ms"] for backend in ("torch_tiles", "reference")]
-        limit = next(
-            r for r in bench["limit"]["rows"] if (r["size"], r["stage"], r["channels"]) == (size, stage, 3)
-        )
+        limit = next(r for r in bench["limit"]["rows"] if (r["size"], r["stage"], r["channels"]) == (size, stage, 3))
         spread = f"{ours['median_ms']:.1f} ({ours['min_ms']:.1f} to {ours['max_ms']:.1f})"
         cells = [f"{size} px, {stage}", spread, *(f"{other:,.0f}" for other in others), f"{limit['limit_ms']:.2f}"]
         rows.append("| " + " | ".join(cells) + " |")
