@@ -360,17 +360,27 @@ print(tuple(wide.shape[-1:]), "first three are the picture:", bool((wide[..., :3
 # centres, conics, extents and colours, sorted front to back.
 
 # %%
+from numpy.lib.recfunctions import unstructured_to_structured
+
 from sa0lib.binding import triangle_frames
 
 avatar.log_scales = start
-m, q, s, o, c = avatar.world(triangle_frames(head.v_template[None], head.faces))
-world = (m[0], q[0], s[0], o, c, portrait.viewmat[None], portrait.K[None], portrait.width, portrait.height)
+frames = triangle_frames(head.v_template[None], head.faces)
+m, q, s, o, c = avatar.world(frames)
+view = portrait.viewmat[None], portrait.K[None]
+world = m[0], q[0], s[0], o, c, *view, portrait.width, portrait.height
 expected, _, meta = rasterization(*world)
-seen = meta["depths"][0].argsort(stable=True)
-seen = seen[(meta["radii"][0, seen] > 0).all(-1)]
-parts = [meta["means2d"][0], meta["conics"][0], o[:, None], meta["radii"][0].float(), c]
-splats = torch.cat(parts, -1)[seen].numpy()  # [K, 11]: x y, three of the conic, opacity, extents in x y, rgb
-print(f"{len(splats):,} of {len(o):,} Gaussians are drawn on {portrait.width} x {portrait.height} pixels")
+meta = {name: value[0] for name, value in meta.items()}
+
+# %%
+fields = "x y xx xy yy opacity reach_x reach_y red green blue".split()
+columns = [meta["means2d"], meta["conics"], o[:, None], meta["radii"], c]
+table = torch.cat([column.float() for column in columns], 1)  # [N, 11]
+order = meta["depths"].argsort(stable=True)
+order = order[(meta["radii"][order] > 0).all(1)]
+kind = np.dtype([(name, np.float32) for name in fields])
+splats = unstructured_to_structured(table[order].numpy(), kind)  # [K]
+print(f"{len(splats):,} of {len(o):,} Gaussians are drawn")
 
 # %% [markdown]
 # **Pixel by pixel.** For each pixel, walk through all splats, front to back, until it is full. Compiled by numba, not
@@ -387,18 +397,21 @@ from numba import carray, njit
 def shade(splats, ids, row, col, pixel):
     left = 1.0
     for i in ids:
-        x, y, xx, xy, yy, opacity = splats[i, 0], splats[i, 1], splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
-        dx, dy = col + 0.5 - x, row + 0.5 - y
-        alpha = min(opacity * math.exp(-0.5 * (xx * dx * dx + 2 * xy * dx * dy + yy * dy * dy)), 0.999)
+        s = splats[i]
+        dx, dy = col + 0.5 - s.x, row + 0.5 - s.y
+        power = s.xx * dx * dx + 2 * s.xy * dx * dy + s.yy * dy * dy
+        alpha = min(s.opacity * math.exp(-0.5 * power), 0.999)
         if alpha < 1 / 255:
             continue
         if left * (1 - alpha) <= 1e-4:
             break
-        for n in range(3):
-            pixel[n] += left * alpha * splats[i, 8 + n]
+        pixel[0] += left * alpha * s.red
+        pixel[1] += left * alpha * s.green
+        pixel[2] += left * alpha * s.blue
         left *= 1 - alpha
 
 
+# %%
 @njit
 def naive(splats, image, step):
     everyone = np.arange(len(splats))
@@ -415,23 +428,31 @@ def naive(splats, image, step):
 
 # %%
 @njit
+def span(center, reach, side, tiles):
+    first, last = (center - reach) // side, (center + reach) // side
+    return range(max(int(first), 0), min(int(last) + 1, tiles))
+
+
+@njit
 def tile_lists(splats, side, across, down):
     lists = [[i for i in range(0)] for _ in range(across * down)]
     for i in range(len(splats)):
-        x, y, rx, ry = splats[i, 0], splats[i, 1], splats[i, 6], splats[i, 7]
-        for row in range(max(int((y - ry) // side), 0), min(int((y + ry) // side) + 1, down)):
-            for col in range(max(int((x - rx) // side), 0), min(int((x + rx) // side) + 1, across)):
+        s = splats[i]
+        for row in span(s.y, s.reach_y, side, down):
+            for col in span(s.x, s.reach_x, side, across):
                 lists[row * across + col].append(i)
     return lists
 
 
+# %%
 @njit
 def tiled(splats, image, side):
-    across, down = -(-image.shape[1] // side), -(-image.shape[0] // side)
+    height, width, _ = image.shape
+    across, down = -(-width // side), -(-height // side)
     for tile, ids in enumerate(tile_lists(splats, side, across, down)):
         top, left = tile // across * side, tile % across * side
-        for row in range(top, min(top + side, image.shape[0])):
-            for col in range(left, min(left + side, image.shape[1])):
+        for row in range(top, min(top + side, height)):
+            for col in range(left, min(left + side, width)):
                 shade(splats, ids, row, col, image[row, col])
 
 
@@ -449,14 +470,15 @@ f32 = np.float32
 
 
 @njit(fastmath=FLAGS, forceinline=True)
-def blend_row(splats, i, x, dy, left, red, green, blue, r):
-    xx, xy, yy, opacity = splats[i, 2] / f32(16), splats[i, 3] / f32(8), splats[i, 4] / f32(16), splats[i, 5]
-    its_red, its_green, its_blue = splats[i, 8], splats[i, 9], splats[i, 10]
+def blend_row(s, x, dy, left, red, green, blue, r):
+    xx, xy, yy = s.xx / f32(16), s.xy / f32(8), s.yy / f32(16)
+    opacity, its_red, its_green, its_blue = s.opacity, s.red, s.green, s.blue
     for j in range(16):
         dx = f32(j) - x
         t = xx * dx * dx + xy * dx * dy + yy * dy * dy
         alpha = min(opacity * exp_minus_eight(t), f32(0.999))
-        weight = alpha * left[r, j] if (alpha >= f32(1 / 255)) & (t < f32(0.7)) else f32(0)
+        counts = (alpha >= f32(1 / 255)) & (t < f32(0.7))
+        weight = alpha * left[r, j] if counts else f32(0)
         rest = left[r, j] - weight
         weight = weight if rest > f32(1e-4) else f32(0)
         left[r, j] = rest if rest > f32(1e-4) else f32(0)
@@ -466,24 +488,34 @@ def blend_row(splats, i, x, dy, left, red, green, blue, r):
 
 
 # %%
+@njit(fastmath=FLAGS, forceinline=True)
+def blend_tile(splats, ids, x0, y0, left, red, green, blue):
+    left[:], red[:], green[:], blue[:] = f32(1), f32(0), f32(0), f32(0)
+    for i in ids:
+        s = splats[i]
+        x, y = s.x - f32(x0) - f32(0.5), s.y - f32(y0) - f32(0.5)
+        begin = max(math.ceil(y - s.reach_y), 0)
+        end = max(begin, min(math.floor(y + s.reach_y) + 1, 16))
+        for r in range(np.uint64(begin), np.uint64(end)):
+            blend_row(s, x, f32(r) - y, left, red, green, blue, r)
+
+
 @njit(fastmath=FLAGS)
 def vectorised(splats, image, side):
-    across, down = -(-image.shape[1] // side), -(-image.shape[0] // side)
-    left, red = carray(stack_floats(256), (16, 16)), carray(stack_floats(256), (16, 16))
-    green, blue = carray(stack_floats(256), (16, 16)), carray(stack_floats(256), (16, 16))
+    height, width, _ = image.shape
+    across, down = -(-width // side), -(-height // side)
+    left = carray(stack_floats(256), (16, 16))
+    red = carray(stack_floats(256), (16, 16))
+    green = carray(stack_floats(256), (16, 16))
+    blue = carray(stack_floats(256), (16, 16))
     for tile, ids in enumerate(tile_lists(splats, side, across, down)):
         top, first = tile // across * side, tile % across * side
-        left[:], red[:], green[:], blue[:] = f32(1), f32(0), f32(0), f32(0)
-        for i in ids:
-            x, y = splats[i, 0] - f32(first) - f32(0.5), splats[i, 1] - f32(top) - f32(0.5)
-            begin, end = max(math.ceil(y - splats[i, 7]), 0), min(math.floor(y + splats[i, 7]) + 1, side)
-            for r in range(np.uint64(begin), np.uint64(max(begin, end))):
-                blend_row(splats, i, x, f32(r) - y, left, red, green, blue, r)
-        for r in range(min(side, image.shape[0] - top)):
-            for j in range(min(side, image.shape[1] - first)):
-                image[top + r, first + j, 0] = red[r, j]
-                image[top + r, first + j, 1] = green[r, j]
-                image[top + r, first + j, 2] = blue[r, j]
+        blend_tile(splats, ids, first, top, left, red, green, blue)
+        for r in range(min(side, height - top)):
+            for j in range(min(side, width - first)):
+                pixel = image[top + r, first + j]
+                pixel[0], pixel[1] = red[r, j], green[r, j]
+                pixel[2] = blue[r, j]
 
 
 # %% [markdown]
@@ -491,12 +523,12 @@ def vectorised(splats, image, side):
 # much; all but one in a thousand must agree to a fortieth of a grey level.
 
 # %% tags=["nbval-check-output"]
-sparse = portrait.height // 4  # pixel by pixel, four rows are all that one waits for
-drawn = {}
+sparse = portrait.height // 4  # pixel by pixel, four rows have to do
 for draw, argument in ((naive, sparse), (tiled, 16), (vectorised, 16)):
-    drawn[draw.__name__] = np.zeros((portrait.height, portrait.width, 3), np.float32)
-    draw(splats, drawn[draw.__name__], argument)
-    apart = np.abs(drawn[draw.__name__] - expected[0].numpy()).max(-1)[:: argument if draw is naive else 1]
+    image = np.zeros((portrait.height, portrait.width, 3), np.float32)
+    draw(splats, image, argument)
+    rows = slice(None, None, sparse if draw is naive else 1)
+    apart = np.abs(image - expected[0].numpy()).max(-1)[rows]
     print(f"{draw.__name__} agrees:", bool((apart < 1e-4).mean() > 0.999))
 
 # %% [markdown]
