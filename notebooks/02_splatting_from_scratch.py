@@ -500,6 +500,7 @@ def blend_tile(splats, ids, x0, y0, left, red, green, blue):
             blend_row(s, x, f32(r) - y, left, red, green, blue, r)
 
 
+# %%
 @njit(fastmath=FLAGS)
 def vectorised(splats, image, side):
     height, width, _ = image.shape
