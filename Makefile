@@ -80,4 +80,4 @@ bench: assets $(DATA)/refined/clip/avatar.ply ## time rasterizer and refinement:
 		$(if $(RECORD),--record "$(RECORD)")
 
 clean: ## delete what was built; .venv and data stay
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis sa0lib/__pycache__/kernels-*

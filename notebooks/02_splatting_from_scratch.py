@@ -460,8 +460,9 @@ def tiled(splats, image, side):
 # **Splat by splat, sixteen pixels at once.** Inside a tile the loops change places: for each splat, only the rows that it
 # reaches, and in each row all sixteen pixels together. A processor adds sixteen floats as fast as one, but only for code
 # without branches: `continue` and `break` become *choices* between two numbers, the exponential a polynomial, and what
-# belongs to the tile lies on the stack, where the compiler can prove that no two arrays overlap. Every version that
-# misses one of these runs one pixel at a time.
+# belongs to the tile lies on the stack, where the compiler can prove that no two arrays overlap. What it cannot prove, it
+# writes for one pixel at a time, without a word: with the three colours in one array instead of three, this version lost
+# most of its lead.
 
 # %%
 from sa0lib.lanes import FLAGS, exp_minus_eight, stack_floats
@@ -577,8 +578,8 @@ plt.show()
 #
 # The table is a recorded run of `make bench` on the refined avatar of {ref}`ch-quickstart`: everything from 3D Gaussians to
 # the picture, and with gradients to all of them. *PyTorch tiles* is the second version written with tensors,
-# `tests/benchmarks/torch_tiles.py`, differentiated by autograd. The last column counts only what no renderer can avoid:
-# the evaluations that add to a pixel, at the peak arithmetic rate of the same machine.
+# `tests/benchmarks/torch_tiles.py`, differentiated by autograd. The last column counts only the
+# arithmetic of the evaluations that add to a pixel, at the peak rate of the same machine.
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown

@@ -1,7 +1,7 @@
 """An avatar is a set of bound Gaussians and the head that carries them: posing, rendering, first colours, scores."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,23 +58,24 @@ def load_posed_frames(head: Head, sequence: Sequence, count: int | None = None) 
     device = head.v_template.device
     count = min(count or len(sequence), len(sequence))
     chosen = np.linspace(0, len(sequence) - 1, count).round().astype(int).tolist()
-    frames, size = [], (sequence.camera(0).height, sequence.camera(0).width)
+    cameras, boxes = [sequence.camera(i) for i in chosen], torch.empty(count, 4)
     # as float32, or as a list to be stacked, the frames of a clip would take gigabytes
+    size = cameras[0].height, cameras[0].width
     images, masks = (torch.empty(count, channels, *size, dtype=torch.uint8) for channels in (3, 1))
     for n, i in enumerate(chosen):
         frame = sequence[i]
-        images[n], masks[n] = (frame.image * 255).round(), (frame.mask * 255).round()
-        frames.append(replace(frame, image=images[n], mask=masks[n]))
-    params = {key: torch.cat([f.params[key] for f in frames]).to(device) for key in frames[0].params}
+        images[n], masks[n], boxes[n] = (frame.image * 255).round(), (frame.mask * 255).round(), frame.face_box
+    codes = [sequence.params(i) for i in chosen]
+    params = {key: torch.cat([code[key] for code in codes]).to(device) for key in codes[0]}
     params["shape"] = params["shape"][:1]  # one person: the shape part of the mesh is computed once
     return PosedFrames(
         images=images.to(device),
         masks=masks.to(device),
         vertices=head(**params),
-        cameras=[f.camera.to(device) for f in frames],
-        face_boxes=torch.stack([f.face_box for f in frames]),
+        cameras=[camera.to(device) for camera in cameras],
+        face_boxes=boxes,
         jaw=params["jaw"],
-        timesteps=[f.timestep for f in frames],
+        timesteps=[sequence.timestep(i) for i in chosen],
     )
 
 

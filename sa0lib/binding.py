@@ -57,7 +57,16 @@ def bind(
     face: Int[Tensor, " G"],
     frames: Frames,
 ) -> tuple[Float[Tensor, "B G 3"], Float[Tensor, "B G 4"], Float[Tensor, "B G 3"]]:
-    """Eq. (1): local means, quaternions (wxyz, any length) and scales, in units of s_f, to the world (metres)."""
+    """Eq. (1): local means, quaternions (wxyz, any length) and scales, in units of s_f, to the world (metres).
+
+    Raises ValueError for tensors of other shapes, and for a face that the frames have not.
+    """
+    G = len(means)
+    if (means.shape, quats.shape, scales.shape, face.shape) != ((G, 3), (G, 4), (G, 3), (G,)):
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in (means, quats, scales, face))
+        raise ValueError(f"means, quats, scales, face must be [G, 3], [G, 4], [G, 3], [G], not {shapes}")
+    if face.dtype != torch.int64:
+        raise ValueError(f"face must be torch.int64, not {face.dtype}")
     parts = frames.center, frames.R, frames.quat, frames.scale
     if means.device.type == "cpu" and not any(part.requires_grad for part in parts):
         if all(tensor.dtype == torch.float32 for tensor in (means, quats, scales, *parts)):

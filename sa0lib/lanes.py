@@ -1,8 +1,9 @@
 """What the CPU kernels need beyond numba: threads, a cache that notices edits, and vectors of 16 lanes.
 
 Inner loops are 16 long because 16 float32 fill an AVX-512 register (two AVX2 ones). LLVM turns such a loop into
-straight vector code only if it can prove that the arrays do not overlap: arrays on the stack are provably apart,
-arrays from the heap are not.
+straight vector code where it can prove that the arrays do not overlap, which it can for arrays on the stack.
+
+Kernels run on OpenMP threads, which do not survive a fork: start further processes with "spawn" or "forkserver".
 """
 
 import hashlib
@@ -54,7 +55,8 @@ def threads_for_kernels():
 
     Waking a sleeping thread takes some 50 microseconds, longer than most operators on one number per Gaussian need
     alone; there are hundreds of those in a refinement step. (Threads that spin instead of sleeping wake at once, and
-    slow everything tenfold as soon as another program wants the same core.)
+    slow everything tenfold as soon as another program wants the same core.) Another Python thread that begins inside
+    finds torch on one thread, and so do its kernels.
     """
     count = torch.get_num_threads()
     token = KERNEL_THREADS.set(KERNEL_THREADS.get() or count)
@@ -69,14 +71,22 @@ def threads_for_kernels():
 @contextmanager
 def kernel_threads(*kernels):
     """Run `kernels` on torch's number of threads, and say so on stderr if they turn out to be compiling."""
-    names = ", ".join(kernel.__name__ for kernel in kernels if not kernel.signatures)
-    notice = threading.Timer(1.0, print, [f"sa0lib: compiling {names} (once) ..."], {"file": sys.stderr})
+
+    def announce():
+        if names := ", ".join(kernel.__name__ for kernel in kernels if not kernel.signatures):
+            print(f"sa0lib: compiling {names} (once) ...", file=sys.stderr)
+
+    notice = threading.Timer(1.0, announce)
     notice.daemon = True
     with ONE_AT_A_TIME:
-        before = numba.get_num_threads()
-        workers = min(KERNEL_THREADS.get() or torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        count = torch.get_num_threads()
+        before = numba.get_num_threads()  # at its first call numba starts its threads, and may change torch's number
+        torch.set_num_threads(count)
+        workers = min(KERNEL_THREADS.get() or count, numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(workers)
-        if names:  # loading kernels from the disk takes less than the second after which the notice appears
+        if not all(
+            kernel.signatures for kernel in kernels
+        ):  # loading kernels from the disk takes less than the second after which the notice appears
             notice.start()
         try:
             yield workers

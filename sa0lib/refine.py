@@ -73,9 +73,10 @@ class Refiner:
     """The state of one refinement: Gaussians, optimizer, generator, iteration. `step()` is one iteration."""
 
     def __init__(self, head: Head, train: PosedFrames, config: RefineConfig):
-        self.head, self.train, self.config = head, train, config
+        self.train, self.config = train, config
         with torch.no_grad():
-            self.frames = [triangle_frames(vertices[None], head.faces) for vertices in train.vertices]  # frozen, too
+            # frozen like the mesh; under a megabyte each
+            self.frames = [triangle_frames(vertices[None], head.faces) for vertices in train.vertices]
         self.reference = reference_frame(train.jaw, config.jaw_noise, config.seed)
         self.gaussians = initial_gaussians(head, train, self.reference, config.uv_size)
         for name in ATTRIBUTES:

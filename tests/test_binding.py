@@ -144,6 +144,27 @@ def test_a_triangle_that_is_not_there_is_an_error(outside):
         bind(torch.zeros(2, 3), torch.ones(2, 4), torch.ones(2, 3), torch.tensor([2, outside]), frames)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(quats=torch.ones(1, 4)),
+        dict(quats=torch.ones(2, 3)),
+        dict(scales=torch.ones(2, 1)),
+        dict(means=torch.ones(2, 4)),
+        dict(face=torch.tensor([0])),
+        dict(face=torch.tensor([0.0, 1.0])),
+        dict(face=torch.tensor([True, False])),
+    ],
+)
+def test_a_misshapen_gaussian_is_an_error(change, dtype):
+    good = dict(means=torch.ones(2, 3), quats=torch.ones(2, 4), scales=torch.ones(2, 3), face=torch.tensor([0, 1]))
+    frames = triangle_frames(triangles(0).to(dtype), FACES)
+    inputs = {name: value.to(dtype) if name != "face" else value for name, value in (good | change).items()}
+    with pytest.raises(ValueError, match="must be"):
+        bind(**inputs, frames=frames)
+
+
 def test_frames_that_want_a_gradient_get_one():
     vertices = triangles(0).float().requires_grad_(True)
     means, quats, scales, face = gaussians(0)

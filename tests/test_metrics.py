@@ -84,6 +84,13 @@ def test_the_ssim_kernel_is_bit_equal_for_any_number_of_threads(pair):
         assert torch.equal(score, results[0][0]) and torch.equal(slope, results[0][1])
 
 
+def test_ssim_in_inference_mode_leaves_nothing_behind_that_stops_gradients():
+    a, b = torch.rand(2, 1, 3, 21, 23, generator=torch.Generator().manual_seed(5))  # a size that no other test keeps
+    with torch.inference_mode():
+        ssim(a, b)
+    assert with_gradient(a, b)[1].abs().max() > 0
+
+
 def test_ssim_gives_the_second_image_a_gradient_too(pair):
     image, other = pair
     other = other.clone().requires_grad_(True)

@@ -91,6 +91,12 @@ def test_a_splat_larger_than_the_image_covers_every_pixel(backend):
     assert (alpha - 0.7).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_splat_that_is_drawn_has_positive_radii_however_long_it_is(backend):
+    _, alpha, meta = draw([[0.0, 0.0, 1.0]], 0.7, [[1.0]], torch.tensor([1e8, 1e-3, 1e-3]), backend=backend)
+    assert alpha.max() > 0.1 and (meta["radii"] > 0).all()
+
+
 def test_a_splat_too_large_for_float32_is_left_out():
     image, alpha, meta = draw([[0, 0, 1.0], [0, 0, 2.0]], 0.7, [[1.0]], scales=torch.tensor([[1e15], [0.1]]))
     assert alpha.isfinite().all() and meta["covars2d"].isfinite().all()

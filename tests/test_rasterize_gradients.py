@@ -196,7 +196,9 @@ def test_splats_of_equal_depth_keep_the_order_of_their_indices_in_the_gradient(b
 def test_culled_gaussians_get_zero_gradients(backend):
     means = torch.tensor([[0, 0, 1.0], [0, 0, 0.0], [0, 0, -1.0], [0, 0, 1e-9], [50.0, 0, 1], [0, 0, 1.5]])
     opacities = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.5, 0.003])
-    leaves = [means, torch.randn(6, 4), torch.full((6, 3), 0.1), opacities, torch.rand(6, 3)]
+    g = torch.Generator().manual_seed(0)
+    quats, colors = torch.randn(6, 4, generator=g), torch.rand(6, 3, generator=g)
+    leaves = [means, quats, torch.full((6, 3), 0.1), opacities, colors]
     leaves = [leaf.requires_grad_() for leaf in leaves]
     image, alpha, _ = rasterization(
         *leaves, torch.eye(4)[None], cam.intrinsics(40.0, 20, 20)[None], 20, 20, backend=backend
@@ -242,6 +244,48 @@ def test_the_gradient_of_a_transposed_or_expanded_image_is_the_same():
     c = gradients(scene, lambda image, *_: image.sum(), "cpu")  # its gradient is one number, expanded
     d = gradients(scene, lambda image, *_: (image * torch.ones_like(image)).sum(), "cpu")
     assert all(torch.equal(c[name], d[name]) for name in INPUTS)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_one_input_alone_gets_the_gradient_that_it_gets_among_all(name):
+    scene, place = random_scene(seed=9, cameras=2), INPUTS.index(name)
+    everything, alone = scene.leaves(), [leaf.detach() for leaf in scene.leaves()]
+    alone[place].requires_grad_(True)
+    for leaves in (everything, alone):
+        image, alpha, _ = scene.render(leaves)
+        (image.square().sum() + alpha.sum()).backward()
+    assert torch.equal(alone[place].grad, everything[place].grad)
+
+
+def test_a_kept_graph_gives_the_same_gradient_again():
+    scene = random_scene(seed=9)
+    leaves = scene.leaves()
+    image, alpha, _ = scene.render(leaves)
+    loss = image.square().sum() + alpha.sum()
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(loss, leaves), strict=True))
+
+
+@pytest.mark.parametrize("scales", [(0.1, 0.0, 0.0), (0.0, 0.0, 0.0), (0.1, 1e-12, 1e-12), (0.1, 0.1, 0.0)])
+def test_splats_without_extent_have_finite_gradients_without_a_blur_too(scales):
+    scene = random_scene(seed=9)
+    scene.scales = torch.tensor(scales).expand(200, 3)
+    leaves = scene.leaves()
+    image, alpha, meta = scene.render(leaves, eps2d=0.0)
+    (image.sum() + alpha.sum() + meta["covars2d"].sum() + meta["conics"].sum()).backward()
+    assert image.isfinite().all() and all(leaf.grad.isfinite().all() for leaf in leaves)
+
+
+def test_a_nan_in_one_pixels_gradient_stays_in_its_tile():
+    scene = random_scene(seed=9, channels=8)
+    leaves = scene.leaves()
+    image, _, meta = scene.render(leaves)
+    g_image = torch.ones_like(image)
+    g_image[0, 0, 63] = torch.nan
+    (spoilt,) = torch.autograd.grad(image, leaves[4], g_image)
+    x, reach = meta["means2d"][0, :, 0], meta["radii"][0, :, 0]
+    far = (x + reach < 56 - 1) | (x - reach > 64 + 1)  # of the tile's columns
+    assert spoilt.isnan().any() and spoilt[far].isfinite().all()
 
 
 @pytest.mark.parametrize("changed", range(4))  # means, quats, scales, opacities

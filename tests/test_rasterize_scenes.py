@@ -42,8 +42,11 @@ def assert_rows_agree(got: dict, expected: dict, kinds: tuple[str, ...]) -> list
     return errors
 
 
-def assert_backends_agree(scene, mode: str) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """Image, alpha and gradients of the two backends; returns the reference's gradients and the relative errors."""
+def assert_backends_agree(scene, mode: str) -> tuple[dict[str, torch.Tensor], list[float], float]:
+    """Image, alpha and gradients of the two backends.
+
+    Returns the reference's gradients, the relative errors, and the share of pixels that could be compared.
+    """
     channels = scene.colors.shape[-1]
     image, alpha, _ = scene.render(render_mode=mode)
     expected, expected_alpha, _ = scene.reference(render_mode=mode)
@@ -60,12 +63,12 @@ def assert_backends_agree(scene, mode: str) -> tuple[dict[str, torch.Tensor], li
     assert all(got[name].isfinite().all() for name in INPUTS)
     pixels = decided[0].numel()  # over which a background's gradient sums the light left, weighted
     assert (got["backgrounds"] - truth["backgrounds"]).abs().le(IMAGE * pixels).all()
-    return truth, assert_rows_agree(got, truth, scene.kinds)
+    return truth, assert_rows_agree(got, truth, scene.kinds), float(decided.float().mean())
 
 
 def test_backends_agree_on_200_awkward_scenes():
     """300 are drawn, so that every input has a gradient in 200 of them: some are empty, or hold hidden splats only."""
-    met, moved, errors = Counter(), Counter(), []
+    met, moved, errors, shares = Counter(), Counter(), [], []
 
     @settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
@@ -78,8 +81,9 @@ def test_backends_agree_on_200_awkward_scenes():
     )
     def agree(groups, seed, size, channels, cameras, mode):
         scene = mixed_scene(groups, seed, size, channels, cameras)
-        truth, found = assert_backends_agree(scene, mode)
+        truth, found, share = assert_backends_agree(scene, mode)
         errors.extend(found)
+        shares.append(share)
         met.update({*scene.kinds, size, channels, f"{cameras} cameras", mode, f"{len(scene.means)} Gaussians"})
         moved.update(name for name in INPUTS if truth[name].norm() > 0)
         moved.update(kind for kind, g in zip(scene.kinds, truth["colors"], strict=True) if g.norm() > 0)
@@ -88,6 +92,7 @@ def test_backends_agree_on_200_awkward_scenes():
         agree()
     assert min(moved[name] for name in INPUTS) >= 200, moved
     assert torch.tensor(errors).quantile(0.9) <= MOST_GRADIENTS
+    assert torch.tensor(shares).mean() > 0.95
     wanted = [*KINDS, *SIZES, *CHANNELS, "1 cameras", "2 cameras", "RGB", "RGB+ED", "0 Gaussians", "1 Gaussians"]
     assert min(met[what] for what in wanted) >= 2, [what for what in wanted if met[what] < 2]
     assert min(moved[kind] for kind in KINDS if kind not in HIDDEN) >= 2, moved
@@ -97,7 +102,7 @@ def test_backends_agree_on_200_awkward_scenes():
 def test_a_kind_is_drawn_or_hidden_as_its_name_says_with_every_gradient(kind):
     scene = mixed_scene([(kind, 6)], seed=3, channels=4)
     with threads(1):
-        truth, _ = assert_backends_agree(scene, "RGB+ED")
+        truth, _, _ = assert_backends_agree(scene, "RGB+ED")
     for name in INPUTS[:5]:
         assert (truth[name].norm() == 0) == (kind in HIDDEN), name
 

@@ -113,7 +113,7 @@ def project_and_composite(
         "conics": torch.stack([a, a * k, a * k * k + q], -1),
         "covars2d": p.covars2d,
         "covars2d_blurred": p.covars2d + eps2d * p.covars2d.new_tensor([1.0, 0.0, 1.0]),
-        "radii": p.reach.ceil().int(),
+        "radii": p.reach.ceil().clamp_max(2**30).int(),
     }
     return image, alpha, meta
 

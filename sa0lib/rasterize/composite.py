@@ -1,6 +1,6 @@
 """The inner kernel: front-to-back compositing of each tile.
 
-A splat is one row of `splats` [N, 16+] float32: centre x, y; a / 16, k, q / 16; -ln(opacity) / 8; half extents in x, y;
+A splat is one row of `splats` [N, 16+] float32: centre x, y; a / 16, k, q / 16; -ln(opacity) / 8; half extent in y;
 then its channels, padded with zeros to a multiple of four. At an offset (dx, dy) from the centre, with u = dx + k dy,
 its alpha is exp(-8 t), t = a/16 u^2 + q/16 dy^2 - ln(opacity)/8: the conic in L D L^T form, which cannot turn negative
 by cancellation, scaled for `exp_minus_eight`.
@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray, prange
 
 from sa0lib.lanes import FLAGS, exp_minus_eight, kernel, prefetch, stack_floats, sum_lanes
-from sa0lib.rasterize.tiles import TILE_H, TILE_W
+from sa0lib.rasterize.tiles import AHEAD, TILE_H, TILE_W
 
 f32, u64 = np.float32, np.uint64
 ZERO, HALF, ONE, TWO, NEVER = f32(0), f32(0.5), f32(1), f32(2), f32(-1)
@@ -24,7 +24,6 @@ ALPHA_MAX = f32(0.999)  # stronger ones are capped, which stops their gradient
 CLOSED = f32(1e-4)  # a pixel takes no splat that would bring its transmittance to this or below
 RUN = 8  # tiles side by side that go to one worker: neighbours share splats, and so the cache
 MOST_CHANNELS = 32  # that the stack holds
-AHEAD = 6  # list entries between asking for a splat and using it
 VECTORS = TILE_H // 2
 PIXELS = TILE_H * TILE_W
 FOURFOLD, BEYOND = 4 * PIXELS, 28 * PIXELS  # floats for four channels, and for the most beyond them
@@ -69,7 +68,7 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
                 i = entries[place, 0]
                 prefetch(splats, entries[place + AHEAD, 0], 0)
                 a, k, q, faint = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
-                c0, c1, c2, c3 = splats[i, 8], splats[i, 9], splats[i, 10], splats[i, 11]
+                c0, c1, c2, c3 = splats[i, 7], splats[i, 8], splats[i, 9], splats[i, 10]
                 x, y = splats[i, 0] - f32(left) - HALF, splats[i, 1] - f32(top) - HALF
                 number = f32(place - begin)
                 for j in range(16):
@@ -97,10 +96,10 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
                         sums[3, r, j] += w * c3
                     for c in range(u64(0), beyond, u64(4)):
                         d0, d1, d2, d3 = (
+                            splats[i, c + u64(11)],
                             splats[i, c + u64(12)],
                             splats[i, c + u64(13)],
                             splats[i, c + u64(14)],
-                            splats[i, c + u64(15)],
                         )
                         for j in range(16):
                             more[c, r, j] += weight[j] * d0

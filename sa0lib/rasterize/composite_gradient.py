@@ -4,7 +4,6 @@ from numba import carray, prange
 
 from sa0lib.lanes import FLAGS, exp_minus_eight, kernel, prefetch, stack_floats, sum_lanes
 from sa0lib.rasterize.composite import (
-    AHEAD,
     ALPHA_MAX,
     BEYOND,
     FAINTEST,
@@ -19,8 +18,8 @@ from sa0lib.rasterize.composite import (
     ZERO,
     f32,
     u64,
-)  # fmt: skip
-from sa0lib.rasterize.tiles import TILE_H, TILE_W
+)
+from sa0lib.rasterize.tiles import AHEAD, TILE_H, TILE_W
 
 FOUR = f32(4)
 BEYOND_LANES = 28 * 16
@@ -77,6 +76,8 @@ def composite_gradient(splats, offsets, entries, background, workers, remaining,
             left, top = u64((tile % columns) * TILE_W), u64((tile // columns) * TILE_H)
             rows, cols = min(u64(TILE_H), u64(height) - top), min(u64(TILE_W), u64(width) - left)
             light[:], latest[:], behind[:], g_color[:] = ONE, NEVER, ZERO, ZERO
+            if rows < TILE_H or cols < TILE_W:
+                g_more[: padded - 4] = ZERO
             row_last[:], tile_last = NEVER, NEVER
             for r in range(rows):
                 v = r >> u64(1)
@@ -102,7 +103,7 @@ def composite_gradient(splats, offsets, entries, background, workers, remaining,
                 prefetch(splats, entries[ahead, 0], 0)
                 prefetch(sums, entries[ahead, 3], 0)
                 a, k, q, faint = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 5]
-                c0, c1, c2, c3 = splats[i, 8], splats[i, 9], splats[i, 10], splats[i, 11]
+                c0, c1, c2, c3 = splats[i, 7], splats[i, 8], splats[i, 9], splats[i, 10]
                 first, stop = u64(entries[place, 1]), u64(entries[place, 2])
                 x = splats[i, 0] - f32(left) - HALF
                 y = splats[i, 1] - f32(top) - HALF - TWO * f32(first)  # so that m counts from the first vector
@@ -119,10 +120,10 @@ def composite_gradient(splats, offsets, entries, background, workers, remaining,
                         pull[:] = ZERO
                     for c in range(u64(0), beyond, u64(4)):
                         d0, d1, d2, d3 = (
+                            splats[i, c + u64(11)],
                             splats[i, c + u64(12)],
                             splats[i, c + u64(13)],
                             splats[i, c + u64(14)],
-                            splats[i, c + u64(15)],
                         )
                         for j in range(16):
                             pull[0, j] += g_more[c, r, j] * d0

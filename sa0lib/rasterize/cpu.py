@@ -31,7 +31,7 @@ class Project(torch.autograd.Function):
         gaussians = [t.detach().contiguous().numpy() for t in (means, quats, scales)]
         log_reach = log_reach_of(opacities)
         ctx.save_for_backward(means, quats, scales)  # so that changing them in place before backward is an error
-        ctx.cameras = list(zip(viewmats.double().numpy(), Ks.double().numpy(), strict=True))
+        ctx.cameras = list(zip(*(t.double().contiguous().numpy() for t in (viewmats, Ks)), strict=True))
         ctx.screen = np.float64(size), np.float64(planes), np.float32(eps2d)
         with kernel_threads(project_kernel) as workers:
             for c, camera in enumerate(ctx.cameras):
@@ -96,7 +96,7 @@ class Composite(torch.autograd.Function):
             for c in range(cameras):
                 extents = reach[c].numpy()
                 order = depth_order(depths[c].detach().numpy().view(np.uint32), extents)
-                splats = whole_lines(count, 8 + padded)
+                splats = whole_lines(count, 7 + padded)
                 color = colors[c].detach().contiguous().numpy()
                 across = np.empty((count, 2), np.int32)
                 where = means2d[c].detach().numpy(), factors[c].detach().numpy(), extents

@@ -13,7 +13,8 @@ from numba import carray, njit, prange
 from sa0lib.lanes import FLAGS, kernel, stack_floats
 
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
-TINY, HUGE = np.float32(1e-20), np.float32(1e38)
+TINY = np.float32(1e-20)
+LARGEST, SHARPEST = np.float32(1e30), np.float32(1e8)  # of determinants in px^4, of inverse variances in px^-2
 WIDER = np.float32(1.0001)  # no pixel may be lost to rounding; the extra ones fail the alpha test
 
 
@@ -86,6 +87,12 @@ def invert_blurred(u, v, eps):
 
 
 @njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
+def is_sound(a, q, det):
+    """Whether float32 has room for the gradients of this splat: not if it is far too large, or (unblurred) too thin."""
+    return (det < LARGEST) & (a < SHARPEST) & (q < SHARPEST)
+
+
+@njit(forceinline=True, fastmath=FLAGS, error_model="numpy")
 def single(view):
     """The rotation of a float64 view matrix, row by row, as nine float32."""
     a, b, c = np.float32(view[0, 0]), np.float32(view[0, 1]), np.float32(view[0, 2])
@@ -101,7 +108,8 @@ def project_kernel(
 
     log_reach [N] is 2 ln(255 opacity), size is width, height, planes near, far. The half extents are those of the
     alpha >= 1/255 ellipse; they are 0, and nothing is drawn, outside the planes or the image or below alpha 1/255.
-    Outside the planes, or where float32 overflows, the covariance is the unit circle and takes no gradient.
+    Outside the planes, or where a splat is not sound, nothing is drawn; the covariance is the unit circle there and
+    takes no gradient.
     """
     count, limits, W = means.shape[0], slope_limits(K, size), single(view)
     fx, fy, width, height = np.float32(K[0, 0]), np.float32(K[1, 1]), np.float32(size[0]), np.float32(size[1])
@@ -120,7 +128,7 @@ def project_kernel(
                 s0, s1, s2 = lanes[7, j], lanes[8, j], lanes[9, j]
                 u, v = (s0 * AR[0], s1 * AR[1], s2 * AR[2]), (s0 * BR[0], s1 * BR[1], s2 * BR[2])
                 xx, xy, yy, a, k, q, det = invert_blurred(u, v, eps)
-                sound = (lanes[13, j] > ZERO) & (det < HUGE)
+                sound = (lanes[13, j] > ZERO) & is_sound(a, q, det)
                 out[0, j], out[1, j], out[2, j] = xx if sound else ONE, xy if sound else ZERO, yy if sound else ONE
                 out[3, j], out[4, j], out[5, j] = a if sound else ONE, k if sound else ZERO, q if sound else ONE
                 stretch = np.sqrt(max(room[j], ZERO)) * WIDER
@@ -198,10 +206,10 @@ def project_gradient(
                 out[7, j] = -fx * lanes[0, j] * dot(g_A, (W[6], W[7], W[8]))  # dL/d(clamped X/Z)
                 out[8, j] = -fy * lanes[0, j] * dot(g_B, (W[6], W[7], W[8]))
                 out[9, j] = dot(g_A, A) + dot(g_B, B)  # A and B are proportional to 1/Z: dL/d(1/Z) / Z
-                out[10, j] = det
+                out[10, j] = ONE if (lanes[13, j] > ZERO) & is_sound(a, q, det) else ZERO
             for i in range(start, stop):
                 j = i - start
-                if not (lanes[13, j] > ZERO and out[10, j] < HUGE):
+                if out[10, j] == ZERO:
                     continue
                 rz, x, y = lanes[0, j], lanes[10, j], lanes[11, j]
                 g_x, g_y = fx * g_means2d[i, 0], fy * g_means2d[i, 1]  # by X/Z, Y/Z

@@ -6,6 +6,7 @@ from numba import njit, prange
 from sa0lib.lanes import FLAGS, kernel, prefetch
 
 TILE_W, TILE_H = 8, 32  # pixels
+AHEAD = 6  # list entries between asking for a splat and using it
 f32 = np.float32
 ZERO, HALF, ONE, EIGHTH = f32(0), f32(0.5), f32(1), f32(1 / 8)
 LOG_255 = f32(np.log(255))
@@ -40,8 +41,8 @@ def depth_order(key, reach):
 
 @njit(forceinline=True)
 def clamped(value, count):
-    """The whole number `value` within 0 and count, for values of any size."""
-    return np.uint32(np.int32(min(max(value, ZERO), f32(count))))
+    """The whole number `value` within 0 and count, for values of any size; 0 for NaN."""
+    return np.uint32(np.int32(min(value if value > ZERO else ZERO, f32(count))))
 
 
 @njit(forceinline=True)
@@ -93,9 +94,9 @@ def pack(means2d, factors, reach, log_reach, colors, width, splats, across):
             splats[i, 0], splats[i, 1] = means2d[i, 0], means2d[i, 1]
             splats[i, 2], splats[i, 3] = factors[i, 0] * HALF * EIGHTH, factors[i, 1]
             splats[i, 4], splats[i, 5] = factors[i, 2] * HALF * EIGHTH, (LOG_255 - log_reach[i] * HALF) * EIGHTH
-            splats[i, 6], splats[i, 7] = reach[i, 0], reach[i, 1]
-            for c in range(splats.shape[1] - 8):
-                splats[i, 8 + c] = colors[i, c] if c < colors.shape[1] else ZERO
+            splats[i, 6] = reach[i, 1]
+            for c in range(splats.shape[1] - 7):
+                splats[i, 7 + c] = colors[i, c] if c < colors.shape[1] else ZERO
             across[i, 0], across[i, 1] = column_span(means2d[i, 0], reach[i, 0], columns)
 
 
@@ -106,9 +107,9 @@ def bin_splats(order, splats, across, width, height, workers):
     order [K]: splat numbers by depth; splats, across: from `pack`.
 
     Returns offsets [tiles + 1]: tile t owns the rows offsets[t] : offsets[t + 1] of
-    entries [M + 8, 4] int32: splat; the first and one past the last pair of tile rows that its ellipse meets in the
+    entries [M + AHEAD, 4] int32: splat; the first and one past the last pair of tile rows that its ellipse meets in the
     tile; and where the entry's gradient is put, so that those of splat i lie at
-    first[i] : first[i + 1]. (Eight spare entries at the end let prefetching look ahead.)
+    first[i] : first[i + 1]. (The spare entries at the end let prefetching look ahead.)
     Each worker bins a contiguous share of `order` into its own part of every list, so the lists are the same for any
     number of workers.
     """
@@ -129,7 +130,7 @@ def bin_splats(order, splats, across, width, height, workers):
         for n in range(worker * share, min(count, (worker + 1) * share)):
             i = order[n]
             prefetch(splats, order[min(n + 8, count - 1)], 0)
-            a, k, q, reach = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 7]
+            a, k, q, reach = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 6]
             part = ONE / (a * k * k + q)
             ellipse = splats[i, 1], k * reach, a * k * part, q * reach * reach * part, a * q * part * part
             near, met = f32(across[i, 0] * TILE_W) + HALF - splats[i, 0], np.int32(0)
@@ -141,6 +142,8 @@ def bin_splats(order, splats, across, width, height, workers):
                     met += 1
                 near, s = near + f32(TILE_W), s + 1
             first[i + 1] = met
+    if counts.sum() >= 2**31:
+        raise MemoryError("splats and tiles meet more than 2**31 times: draw fewer splats, or smaller ones")
     sum_up(first)
     offsets = np.zeros(tiles + 1, np.int64)
     total = 0
@@ -150,8 +153,8 @@ def bin_splats(order, splats, across, width, height, workers):
             total += counts[worker, t]
             counts[worker, t] = start  # from here on: where the worker writes next
         offsets[t + 1] = total
-    entries = np.empty((total + 8, 4), np.int32)
-    for place in range(total, total + 8):
+    entries = np.empty((total + AHEAD, 4), np.int32)
+    for place in range(total, total + AHEAD):
         entries[place, 0] = 0
     for worker in prange(workers):
         mine, s = counts[worker], begins[worker]
