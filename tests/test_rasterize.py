@@ -335,7 +335,7 @@ import numpy as np
 from sa0lib.lanes import kernel_threads
 from sa0lib.rasterize.tiles import bin_splats
 with kernel_threads(bin_splats):
-    bin_splats(np.zeros(0, np.int32), np.zeros((0, 16), np.float32), np.zeros((0, 2), np.int32), 1, 1, 1)
+    bin_splats(np.zeros(0, np.int32), np.zeros((0, 16), np.float32), np.zeros((0, 2), np.int32), 0, 1, 1, 1)
 print(sum(bin_splats.stats.cache_hits.values()))
 """
     run = lambda: subprocess.run(  # noqa: E731

@@ -107,12 +107,14 @@ def project_and_composite(
     if render_mode.endswith("ED"):
         image = torch.cat([image[..., :-1], image[..., -1:] / alpha.clamp_min(1e-10)], -1)
     a, k, q = p.factors.unbind(-1)
+    blurred = p.covars2d.clone()
+    blurred[..., ::2] += eps2d  # xx and yy
     meta = {
         "means2d": p.means2d,
         "depths": p.depths,
         "conics": torch.stack([a, a * k, a * k * k + q], -1),
         "covars2d": p.covars2d,
-        "covars2d_blurred": p.covars2d + eps2d * p.covars2d.new_tensor([1.0, 0.0, 1.0]),
+        "covars2d_blurred": blurred,
         "radii": p.reach.ceil().clamp_max(2**30).int(),
     }
     return image, alpha, meta

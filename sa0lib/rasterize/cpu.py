@@ -24,19 +24,18 @@ class Project(torch.autograd.Function):
     """`project_kernel` for C cameras, with its gradient to means, quats and scales."""
 
     @staticmethod
-    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, size, planes, eps2d):
+    def forward(ctx, means, quats, scales, log_reach, viewmats, Ks, size, planes, eps2d):
         C, N = viewmats.shape[0], means.shape[0]
         shapes = (C, N, 2), (C, N), (C, N, 3), (C, N, 3), (C, N, 2)
         outputs = [torch.empty(shape) for shape in shapes]
         gaussians = [t.detach().contiguous().numpy() for t in (means, quats, scales)]
-        log_reach = log_reach_of(opacities)
         ctx.save_for_backward(means, quats, scales)  # so that changing them in place before backward is an error
         ctx.cameras = list(zip(*(t.double().contiguous().numpy() for t in (viewmats, Ks)), strict=True))
         ctx.screen = np.float64(size), np.float64(planes), np.float32(eps2d)
         with kernel_threads(project_kernel) as workers:
             for c, camera in enumerate(ctx.cameras):
                 parts = [output[c].numpy() for output in outputs]
-                project_kernel(*gaussians, log_reach, *camera, *ctx.screen, workers, *parts)
+                project_kernel(*gaussians, log_reach.numpy(), *camera, *ctx.screen, workers, *parts)
         ctx.mark_non_differentiable(outputs[4])
         ctx.set_materialize_grads(False)
         return tuple(outputs)
@@ -71,11 +70,6 @@ class Lists:
     last: np.ndarray  # [H, W] place in the tile's list of the last splat that met the pixel open
 
 
-def log_reach_of(opacities: Float[Tensor, "N"]) -> np.ndarray:
-    """Squared radius, in standard deviations, at which each alpha falls to 1/255: 2 ln(255 opacity), [N]."""
-    return (2 * torch.log(255 * opacities.detach())).numpy()
-
-
 def whole_lines(rows: int, columns: int) -> np.ndarray:
     """An array [rows, columns rounded up to 16] whose rows fill whole cache lines (torch aligns them, numpy not)."""
     return torch.empty(rows, (columns + 15) // 16 * 16).numpy()
@@ -85,13 +79,12 @@ class Composite(torch.autograd.Function):
     """Sort, bin and composite the splats of C cameras, with gradients to everything but depths and extents."""
 
     @staticmethod
-    def forward(ctx, means2d, factors, opacities, colors, backgrounds, depths, reach, width, height):
+    def forward(ctx, means2d, factors, opacities, colors, backgrounds, depths, reach, log_reach, width, height):
         cameras, count, channels = colors.shape
         padded = channels + -channels % 4
         image, alpha = torch.empty(cameras, height, width, channels), torch.empty(cameras, height, width)
         ctx.save_for_backward(opacities)
         ctx.lists = []
-        log_reach = log_reach_of(opacities)
         with kernel_threads(depth_order, pack, bin_splats, composite_kernel) as workers:
             for c in range(cameras):
                 extents = reach[c].numpy()
@@ -100,9 +93,9 @@ class Composite(torch.autograd.Function):
                 color = colors[c].detach().contiguous().numpy()
                 across = np.empty((count, 2), np.int32)
                 where = means2d[c].detach().numpy(), factors[c].detach().numpy(), extents
-                pack(*where, log_reach, color, width, splats, across)
+                met = pack(*where, log_reach.numpy(), color, width, splats, across)
                 background = np.pad(backgrounds[c].detach().numpy(), (0, padded - channels))
-                bins = bin_splats(order, splats, across, width, height, workers)
+                bins = bin_splats(order, splats, across, met, width, height, workers)
                 remaining, last = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
                 planes = image[c].numpy(), alpha[c].numpy(), remaining, last
                 composite_kernel(splats, *bins[:2], background, workers, *planes)
@@ -129,18 +122,23 @@ class Composite(torch.autograd.Function):
                 sum_entries(lists.splats, opacities, first, sums, *into)
                 if g_backgrounds is not None:  # einsum adds in one fixed order
                     g_backgrounds[c] = torch.from_numpy(np.einsum("hw,hwd->d", lists.remaining, given[0]))
-        return g_means2d, g_factors, g_opacities, g_colors, g_backgrounds, None, None, None, None
+        return g_means2d, g_factors, g_opacities, g_colors, g_backgrounds, None, None, None, None, None
 
 
-def project(means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d) -> Projection:
+@dataclass
+class CPUProjection(Projection):
+    log_reach: Float[Tensor, "N"]  # 2 ln(255 opacity): at this squared distance in standard deviations alpha is 1/255
+
+
+def project(means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d) -> CPUProjection:
     """N Gaussians as C cameras see them (float32; arguments as in `rasterization`)."""
-    cameras = viewmats, Ks, (width, height), (near, far), eps2d
-    means2d, depths, covars2d, factors, reach = Project.apply(means, quats, scales, opacities, *cameras)
-    return Projection(means2d, depths, covars2d, factors, reach)
+    log_reach = 2 * torch.log(255 * opacities.detach())
+    screen = (width, height), (near, far), eps2d
+    return CPUProjection(*Project.apply(means, quats, scales, log_reach, viewmats, Ks, *screen), log_reach)
 
 
 def composite(
-    projection: Projection,
+    projection: CPUProjection,
     opacities: Float[Tensor, "N"],
     colors: Float[Tensor, "C N D"],
     backgrounds: Float[Tensor, "C D"],
@@ -148,7 +146,7 @@ def composite(
     height: int,
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"]]:
     """Colour, with the background behind it, and accumulated alpha; more channels than a kernel holds go in turns."""
-    p, size = projection, (width, height)
+    p, last = projection, (projection.depths, projection.reach, projection.log_reach, width, height)
     turns = zip(colors.split(MOST_CHANNELS, -1), backgrounds.split(MOST_CHANNELS, -1), strict=True)
-    parts = [Composite.apply(p.means2d, p.factors, opacities, c, b, p.depths, p.reach, *size) for c, b in turns]
+    parts = [Composite.apply(p.means2d, p.factors, opacities, c, b, *last) for c, b in turns]
     return (parts[0][0] if len(parts) == 1 else torch.cat([image for image, _ in parts], -1)), parts[0][1]

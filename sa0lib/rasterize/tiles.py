@@ -86,9 +86,9 @@ def sum_up(counts):
 def pack(means2d, factors, reach, log_reach, colors, width, splats, across):
     """Put what compositing reads of each drawn splat into one row of `splats` [N, 16+] (columns: see `composite`).
 
-    across [N, 2] int32: the first and one past the last tile column that it meets.
+    across [N, 2] int32: the first and one past the last tile column that it meets. Returns the sum of their numbers.
     """
-    columns = (width + TILE_W - 1) // TILE_W
+    columns, met = (width + TILE_W - 1) // TILE_W, 0
     for i in prange(reach.shape[0]):
         if reach[i, 0] > ZERO:
             splats[i, 0], splats[i, 1] = means2d[i, 0], means2d[i, 1]
@@ -98,13 +98,15 @@ def pack(means2d, factors, reach, log_reach, colors, width, splats, across):
             for c in range(splats.shape[1] - 7):
                 splats[i, 7 + c] = colors[i, c] if c < colors.shape[1] else ZERO
             across[i, 0], across[i, 1] = column_span(means2d[i, 0], reach[i, 0], columns)
+            met += across[i, 1] - across[i, 0]
+    return met
 
 
 @kernel(parallel=True)
-def bin_splats(order, splats, across, width, height, workers):
+def bin_splats(order, splats, across, met, width, height, workers):
     """Lists of the splats that reach each tile of TILE_W x TILE_H pixels, front to back.
 
-    order [K]: splat numbers by depth; splats, across: from `pack`.
+    order [K]: splat numbers by depth; splats, across, met: from `pack`.
 
     Returns offsets [tiles + 1]: tile t owns the rows offsets[t] : offsets[t + 1] of
     entries [M + AHEAD, 4] int32: splat; the first and one past the last pair of tile rows that its ellipse meets in the
@@ -116,17 +118,14 @@ def bin_splats(order, splats, across, width, height, workers):
     columns, rows = (width + TILE_W - 1) // TILE_W, (height + TILE_H - 1) // TILE_H
     count, tiles = order.shape[0], columns * rows
     share = (count + workers - 1) // workers
-    begins = np.zeros(workers + 1, np.int64)  # of each worker's rows of `spans`
-    for worker in prange(workers):
-        for i in order[worker * share : (worker + 1) * share]:
-            begins[worker + 1] += across[i, 1] - across[i, 0]
-    begins = np.cumsum(begins)
-    spans = np.empty((begins[workers], 2), np.uint32)  # first and one past the last row met, splat by splat and column
+    spans = np.empty(
+        (workers, met, 2), np.uint32
+    )  # of each splat's columns: first and one past the last row that it meets
     counts = np.zeros((workers, tiles), np.uint32)
     first = np.zeros(splats.shape[0] + 1, np.int32)
     side, wide = np.uint32(TILE_H), np.uint32(columns)
     for worker in prange(workers):
-        mine, s = counts[worker], begins[worker]
+        mine, span, s = counts[worker], spans[worker], 0
         for n in range(worker * share, min(count, (worker + 1) * share)):
             i = order[n]
             prefetch(splats, order[min(n + 8, count - 1)], 0)
@@ -136,7 +135,7 @@ def bin_splats(order, splats, across, width, height, workers):
             near, met = f32(across[i, 0] * TILE_W) + HALF - splats[i, 0], np.int32(0)
             for x in range(np.uint32(across[i, 0]), np.uint32(across[i, 1])):
                 r0, r1 = row_span(near, ellipse, height)
-                spans[s, 0], spans[s, 1] = r0, r1
+                span[s, 0], span[s, 1] = r0, r1
                 for y in range(r0 // side, (r1 + side - np.uint32(1)) // side):
                     mine[y * wide + x] += np.uint32(1)
                     met += 1
@@ -157,11 +156,11 @@ def bin_splats(order, splats, across, width, height, workers):
     for place in range(total, total + AHEAD):
         entries[place, 0] = 0
     for worker in prange(workers):
-        mine, s = counts[worker], begins[worker]
+        mine, span, s = counts[worker], spans[worker], 0
         for i in order[worker * share : (worker + 1) * share]:
             slot = first[i]
             for x in range(np.uint32(across[i, 0]), np.uint32(across[i, 1])):
-                r0, r1 = spans[s, 0], spans[s, 1]
+                r0, r1 = span[s, 0], span[s, 1]
                 for y in range(r0 // side, (r1 + side - np.uint32(1)) // side):
                     t, top = y * wide + x, np.int32(y * side)
                     place = mine[t]
