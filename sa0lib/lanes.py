@@ -71,28 +71,29 @@ def threads_for_kernels():
 @contextmanager
 def kernel_threads(*kernels):
     """Run `kernels` on torch's number of threads, and say so on stderr if they turn out to be compiling."""
-
-    def announce():
-        if names := ", ".join(kernel.__name__ for kernel in kernels if not kernel.signatures):
-            print(f"sa0lib: compiling {names} (once) ...", file=sys.stderr)
-
-    notice = threading.Timer(1.0, announce)
-    notice.daemon = True
     with ONE_AT_A_TIME:
         count = torch.get_num_threads()
         before = numba.get_num_threads()  # at its first call numba starts its threads, and may change torch's number
         torch.set_num_threads(count)
         workers = min(KERNEL_THREADS.get() or count, numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(workers)
-        if not all(
-            kernel.signatures for kernel in kernels
-        ):  # loading kernels from the disk takes less than the second after which the notice appears
+        notice = None
+        if not all(kernel.overloads for kernel in kernels):
+            notice = threading.Timer(1.0, announce, [kernels])  # from the disk they are loaded sooner than that
+            notice.daemon = True
             notice.start()
         try:
             yield workers
         finally:
-            notice.cancel()
+            if notice:
+                notice.cancel()
             numba.set_num_threads(before)
+
+
+def announce(kernels):
+    """Name the kernels that are not there yet."""
+    if names := ", ".join(kernel.__name__ for kernel in kernels if not kernel.overloads):
+        print(f"sa0lib: compiling {names} (once) ...", file=sys.stderr)
 
 
 f32 = np.float32

@@ -94,7 +94,8 @@ class Composite(torch.autograd.Function):
                 across = np.empty((count, 2), np.int32)
                 where = means2d[c].detach().numpy(), factors[c].detach().numpy(), extents
                 met = pack(*where, log_reach.numpy(), color, width, splats, across)
-                background = np.pad(backgrounds[c].detach().numpy(), (0, padded - channels))
+                background = np.zeros(padded, np.float32)
+                background[:channels] = backgrounds[c].detach().numpy()
                 bins = bin_splats(order, splats, across, met, width, height, workers)
                 remaining, last = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
                 planes = image[c].numpy(), alpha[c].numpy(), remaining, last
