@@ -7,7 +7,7 @@ by cancellation, scaled for `exp_minus_eight`.
 
 One vector of 16 pixels, two rows of a tile that is 8 pixels wide, is worked on at a time, and only the vectors that
 the splat's alpha >= 1/255 ellipse meets. The first four channels ride in the main loop (a fourth beside three costs
-nothing that can be measured); more are handled four at a time. Bodies that large stay loops until the compiler looks
+next to nothing); more are handled four at a time. Bodies that large stay loops until the compiler looks
 for vectors; smaller ones it unrolls into scalar code.
 """
 
@@ -106,7 +106,7 @@ def composite_kernel(splats, offsets, entries, background, workers, image, alpha
                             more[c + u64(1), r, j] += weight[j] * d1
                             more[c + u64(2), r, j] += weight[j] * d2
                             more[c + u64(3), r, j] += weight[j] * d3
-                if (place - begin) & 7 == 7:  # looking after every splat would cost more than it saves
+                if (place - begin) & 15 == 15:  # looking after every splat would cost more than it saves
                     sum_lanes(light, VECTORS, still, 0, 0)
                     if still.sum() == ZERO:
                         break

@@ -118,9 +118,7 @@ def bin_splats(order, splats, across, met, width, height, workers):
     columns, rows = (width + TILE_W - 1) // TILE_W, (height + TILE_H - 1) // TILE_H
     count, tiles = order.shape[0], columns * rows
     share = (count + workers - 1) // workers
-    spans = np.empty(
-        (workers, met, 2), np.uint32
-    )  # of each splat's columns: first and one past the last row that it meets
+    spans = np.empty((workers, met, 2), np.uint32)  # of each column that a splat meets: first and one past its last row
     counts = np.zeros((workers, tiles), np.uint32)
     first = np.zeros(splats.shape[0] + 1, np.int32)
     side, wide = np.uint32(TILE_H), np.uint32(columns)
@@ -128,19 +126,19 @@ def bin_splats(order, splats, across, met, width, height, workers):
         mine, span, s = counts[worker], spans[worker], 0
         for n in range(worker * share, min(count, (worker + 1) * share)):
             i = order[n]
-            prefetch(splats, order[min(n + 8, count - 1)], 0)
+            prefetch(splats, order[min(n + AHEAD, count - 1)], 0)
             a, k, q, reach = splats[i, 2], splats[i, 3], splats[i, 4], splats[i, 6]
             part = ONE / (a * k * k + q)
             ellipse = splats[i, 1], k * reach, a * k * part, q * reach * reach * part, a * q * part * part
-            near, met = f32(across[i, 0] * TILE_W) + HALF - splats[i, 0], np.int32(0)
+            near, number = f32(across[i, 0] * TILE_W) + HALF - splats[i, 0], np.int32(0)
             for x in range(np.uint32(across[i, 0]), np.uint32(across[i, 1])):
                 r0, r1 = row_span(near, ellipse, height)
                 span[s, 0], span[s, 1] = r0, r1
                 for y in range(r0 // side, (r1 + side - np.uint32(1)) // side):
                     mine[y * wide + x] += np.uint32(1)
-                    met += 1
+                    number += 1
                 near, s = near + f32(TILE_W), s + 1
-            first[i + 1] = met
+            first[i + 1] = number
     if counts.sum() >= 2**31:
         raise MemoryError("splats and tiles meet more than 2**31 times: draw fewer splats, or smaller ones")
     sum_up(first)
