@@ -370,7 +370,7 @@ m, q, s, o, c = avatar.world(frames)
 view = portrait.viewmat[None], portrait.K[None]
 world = m[0], q[0], s[0], o, c, *view, portrait.width, portrait.height
 expected, _, meta = rasterization(*world)
-meta = {name: value[0] for name, value in meta.items()}
+meta = {name: meta[name][0] for name in ("means2d", "conics", "radii", "depths")}
 
 # %%
 fields = "x y xx xy yy opacity reach_x reach_y red green blue".split()

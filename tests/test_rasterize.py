@@ -82,7 +82,9 @@ def test_only_what_lies_between_the_planes_is_drawn(backend):
     for z, seen in ((-1.0, False), (0.0, False), (0.49, False), (0.5, True), (3.0, True), (3.01, False)):
         image, alpha, meta = draw([[0, 0, z]], 0.9, [[1.0]], backend=backend, near_plane=0.5, far_plane=3.0)
         assert (alpha.max() > 0) == seen and (meta["radii"].max() > 0) == seen
-        assert all(value.isfinite().all() for value in (image, *meta.values()))
+        assert all(
+            value.isfinite().all() for value in (image, *meta.values(), meta["conics"], meta["covars2d_blurred"])
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -300,6 +302,13 @@ def test_inputs_need_not_be_contiguous():
     for leaves in (strided, [leaf.contiguous() for leaf in packed]):
         scene.render(leaves)[0].square().sum().backward()
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(strided, packed, strict=True))
+
+
+def test_meta_has_no_other_entries():
+    _, _, meta = random_scene(seed=1).render()
+    assert meta["conics"] is meta["conics"]  # made once
+    with pytest.raises(KeyError, match="conic2d"):
+        meta["conic2d"]
 
 
 def test_quaternion_length_does_not_matter():

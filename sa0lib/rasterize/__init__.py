@@ -106,18 +106,38 @@ def project_and_composite(
     image, alpha = module.composite(p, opacities, channels, backgrounds, width, height)
     if render_mode.endswith("ED"):
         image = torch.cat([image[..., :-1], image[..., -1:] / alpha.clamp_min(1e-10)], -1)
-    a, k, q = p.factors.unbind(-1)
-    blurred = p.covars2d.clone()
-    blurred[..., ::2] += eps2d  # xx and yy
-    meta = {
-        "means2d": p.means2d,
-        "depths": p.depths,
-        "conics": torch.stack([a, a * k, a * k * k + q], -1),
-        "covars2d": p.covars2d,
-        "covars2d_blurred": blurred,
-        "radii": p.reach.ceil().clamp_max(2**30).int(),
-    }
-    return image, alpha, meta
+    meta = {"means2d": p.means2d, "depths": p.depths, "covars2d": p.covars2d}
+    meta["radii"] = p.reach.ceil().clamp_max(2**30).int()
+    return (
+        image,
+        alpha,
+        Meta(meta, conics=lambda: conics(p.factors), covars2d_blurred=lambda: blurred(p.covars2d, eps2d)),
+    )
+
+
+class Meta(dict):
+    """gsplat's meta. Two entries that few callers want would cost each picture time: they are made when asked for."""
+
+    def __init__(self, entries, **later):
+        super().__init__(entries)
+        self.later = later
+
+    def __missing__(self, name):
+        if name not in self.later:
+            raise KeyError(name)
+        self[name] = self.later[name]()
+        return self[name]
+
+
+def conics(factors: Float[Tensor, "C N 3"]) -> Float[Tensor, "C N 3"]:
+    """xx, xy, yy of a (dx + k dy)^2 + q dy^2."""
+    a, k, q = factors.unbind(-1)
+    return torch.stack([a, a * k, a * k * k + q], -1)
+
+
+def blurred(covars2d: Float[Tensor, "C N 3"], eps2d: float) -> Float[Tensor, "C N 3"]:
+    """The screen blur added to xx and yy."""
+    return covars2d + eps2d * covars2d.new_tensor([1.0, 0.0, 1.0])
 
 
 def check_tensors(tensors: dict[str, Tensor], dtype: torch.dtype, backend: str) -> None:
