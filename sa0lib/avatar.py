@@ -58,21 +58,22 @@ def load_posed_frames(head: Head, sequence: Sequence, count: int | None = None) 
     device = head.v_template.device
     count = min(count or len(sequence), len(sequence))
     chosen = np.linspace(0, len(sequence) - 1, count).round().astype(int).tolist()
-    cameras, boxes = [sequence.camera(i) for i in chosen], torch.empty(count, 4)
+    first, cameras, codes, boxes = sequence.camera(chosen[0]), [], [], torch.empty(count, 4)
     # as float32, or as a list to be stacked, the frames of a clip would take gigabytes
-    size = cameras[0].height, cameras[0].width
+    size = first.height, first.width
     images, masks = (torch.empty(count, channels, *size, dtype=torch.uint8) for channels in (3, 1))
     for n, i in enumerate(chosen):
         frame = sequence[i]
         images[n], masks[n], boxes[n] = (frame.image * 255).round(), (frame.mask * 255).round(), frame.face_box
-    codes = [sequence.params(i) for i in chosen]
+        cameras.append(frame.camera.to(device))
+        codes.append(frame.params)
     params = {key: torch.cat([code[key] for code in codes]).to(device) for key in codes[0]}
     params["shape"] = params["shape"][:1]  # one person: the shape part of the mesh is computed once
     return PosedFrames(
         images=images.to(device),
         masks=masks.to(device),
         vertices=head(**params),
-        cameras=[camera.to(device) for camera in cameras],
+        cameras=cameras,
         face_boxes=boxes,
         jaw=params["jaw"],
         timesteps=[sequence.timestep(i) for i in chosen],

@@ -108,17 +108,14 @@ def project_and_composite(
         image = torch.cat([image[..., :-1], image[..., -1:] / alpha.clamp_min(1e-10)], -1)
     meta = {"means2d": p.means2d, "depths": p.depths, "covars2d": p.covars2d}
     meta["radii"] = p.reach.ceil().clamp_max(2**30).int()
-    return (
-        image,
-        alpha,
-        Meta(meta, conics=lambda: conics(p.factors), covars2d_blurred=lambda: blurred(p.covars2d, eps2d)),
-    )
+    later = {"conics": lambda: conics(p.factors), "covars2d_blurred": lambda: blurred(p.covars2d, eps2d)}
+    return image, alpha, Meta(meta, later)
 
 
 class Meta(dict):
     """gsplat's meta. Two entries that few callers want would cost each picture time: they are made when asked for."""
 
-    def __init__(self, entries, **later):
+    def __init__(self, entries, later):
         super().__init__(entries)
         self.later = later
 
