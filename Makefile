@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # torch and numba each have OpenMP threads; waiting ones must not spin, or they starve each other on two cores
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help env assets book test lab notebooks track refine bench clean
+.PHONY: help env assets book test lab notebooks track worlds convert refine bench clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -66,6 +66,13 @@ notebooks: assets ## write the .ipynb anew from their .py, with the text outputs
 track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT=data/me
 	@test -n "$(VIDEO)" -a -n "$(OUT)" || { echo "usage: make track VIDEO=me.mp4 OUT=data/me"; exit 2; }
 	$(PY) -m data_scripts.track "$(VIDEO)" "$(OUT)"
+
+worlds: assets ## generate people and pictures: make worlds [WORLDS="celeb studio"] (resumes; desk: an hour or two)
+	$(PY) -m data_scripts.worlds $(WORLDS)
+
+convert: env ## bring a dataset you have into the one format: make convert NAME=insta SOURCE=... OUT=... [ARGS=--dry-run]
+	@test -n "$(NAME)" -a -n "$(SOURCE)" -a -n "$(OUT)" || { $(PY) -m data_scripts.adapters --help; exit 2; }
+	$(PY) -m data_scripts.adapters "$(NAME)" "$(SOURCE)" "$(OUT)" $(ARGS)
 
 refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me)
 	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)" $(if $(RECORD),--record "$(RECORD)")

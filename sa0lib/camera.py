@@ -84,7 +84,7 @@ def invert_rigid(matrix: Float[Tensor, "... 4 4"]) -> Float[Tensor, "... 4 4"]:
 def from_opengl_c2w(c2w: Float[Tensor, "... 4 4"]) -> Float[Tensor, "... 4 4"]:
     """`viewmat` of a camera-to-world matrix with OpenGL axes (x right, y up, z backward).
 
-    This is `transform_matrix` in the `transforms.json` of NeRF, VHAP, GaussianAvatars and INSTA.
+    This is `transform_matrix` in the `transforms.json` of NeRF, VHAP and GaussianAvatars (INSTA writes OpenCV axes).
     Raises ValueError if it holds scale or mirroring.
     """
     return invert_rigid(c2w * c2w.new_tensor([1, -1, -1, 1]))  # the camera's y and z axes are its columns

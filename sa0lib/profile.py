@@ -8,6 +8,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class WorldSize:
+    """How much of a generated world is made."""
+
+    sequences: int  # clips, one person each
+    frames: int  # instants of each
+    pixels: int  # side of the square pictures
+    samples: int  # light paths a pixel, before denoising
+    cameras: int = 1  # synchronised ones
+    held_out: int = 0  # further people kept for testing; of `subjects`, the last frames of each clip
+
+
+@dataclass(frozen=True)
 class Profile:
     """The sizes of one rung."""
 
@@ -23,6 +35,11 @@ class Profile:
     sweep_frames: int  # steps of an expression sweep
     demo_size: int  # px: side of the pictures that chapter 02 splats densely
     n_gaussians_demo: int  # Gaussians in those pictures
+    celeb: WorldSize  # the generated worlds of chapter 10 ...
+    studio: WorldSize
+    wild: WorldSize
+    podium: WorldSize
+    subjects: WorldSize
 
 
 PROFILES = {
@@ -41,6 +58,11 @@ PROFILES = {
             sweep_frames=3,
             demo_size=48,
             n_gaussians_demo=64,
+            celeb=WorldSize(3, 2, 32, 4, held_out=1),
+            studio=WorldSize(2, 2, 32, 4, cameras=3),
+            wild=WorldSize(2, 2, 32, 4),
+            podium=WorldSize(2, 2, 32, 4),
+            subjects=WorldSize(1, 6, 48, 4, held_out=2),
         ),
         Profile(
             name="desk",
@@ -55,6 +77,11 @@ PROFILES = {
             sweep_frames=12,
             demo_size=128,
             n_gaussians_demo=800,
+            celeb=WorldSize(400, 8, 128, 49, held_out=40),
+            studio=WorldSize(17, 6, 128, 49, cameras=16),
+            wild=WorldSize(25, 12, 128, 49),
+            podium=WorldSize(19, 12, 128, 49),
+            subjects=WorldSize(6, 300, 512, 12, held_out=100),
         ),
         Profile(
             name="workstation",
@@ -69,6 +96,11 @@ PROFILES = {
             sweep_frames=24,
             demo_size=256,
             n_gaussians_demo=4_000,
+            celeb=WorldSize(2_000, 8, 256, 36, held_out=40),
+            studio=WorldSize(17, 24, 256, 36, cameras=16),
+            wild=WorldSize(50, 25, 256, 36),
+            podium=WorldSize(19, 50, 256, 36),
+            subjects=WorldSize(6, 1_000, 512, 16, held_out=350),
         ),
         Profile(
             name="paper",
@@ -83,6 +115,11 @@ PROFILES = {
             sweep_frames=24,
             demo_size=256,
             n_gaussians_demo=4_000,
+            celeb=WorldSize(15_653, 8, 512, 16, held_out=40),
+            studio=WorldSize(17, 48, 512, 16, cameras=16),
+            wild=WorldSize(50, 50, 512, 16),
+            podium=WorldSize(19, 100, 512, 16),
+            subjects=WorldSize(10, 2_000, 512, 16, held_out=350),
         ),
     )
 }

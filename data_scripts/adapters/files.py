@@ -1,0 +1,74 @@
+"""Whole files of other tools: names, JSON, npz and poses, each refused with its file and field."""
+
+import json
+import re
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from data_scripts.adapters.fields import numbers, rotation
+from data_scripts.adapters.report import Report
+
+LARGEST_NPZ = 2**31  # bytes unpacked: a tracked sequence is a few MB, more is a mistake or an attack
+NAME = re.compile(r"[\w+\-]+(\.[\w+\-]+)*", re.ASCII)
+
+
+def require(report: Report) -> None:
+    """Raise FileNotFoundError with everything that is missing, if anything is."""
+    if not report.ok:
+        raise FileNotFoundError("; ".join(report.missing) or "nothing to convert")
+
+
+def safe_name(name: str, where: str) -> str:
+    """`name`, if it can be a file's name inside a folder. Raises ValueError naming `where` for `../x` and the like."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{where}: {name!r} cannot be a file name (letters, digits, _ + - and inner dots only)")
+    return name
+
+
+def unique_json(path: Path) -> dict:
+    """A JSON object in which no key may stand twice. Raises FileNotFoundError; ValueError naming the file."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            twice = Counter(keys).most_common(1)[0][0]
+            raise ValueError(f"{twice!r} stands there twice in one object; keep the right one")
+        return dict(pairs)
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        value = json.loads(path.read_text(encoding="utf8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}): take it from its source again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, expected an object {{...}}")
+    return value
+
+
+def rigid(value: object, where: str) -> Float[np.ndarray, "4 4"]:
+    """A 4x4 rotation plus translation. Raises ValueError, beginning with `where`, if it is anything else."""
+    matrix = numbers(value, (4, 4), where)
+    rotation(matrix[:3, :3], where)
+    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
+        raise ValueError(f"{where} must end with the row 0 0 0 1, not {matrix[3].tolist()}")
+    return matrix
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of numbers in an npz. Raises FileNotFoundError; ValueError if damaged, oversized or holding objects."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST_NPZ:
+            raise ValueError(f"it unpacks to {size / 2**30:.1f} GB")
+        with np.load(path, allow_pickle=False) as file:  # an object array is a pickle, and a pickle is a program
+            return {key: file[key] for key in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own
+        raise ValueError(f"{path} is refused: {error}. Nothing in it was run; take it from its source again") from error

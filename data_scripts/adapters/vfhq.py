@@ -1,0 +1,68 @@
+"""VFHQ: folders of pictures become a dataset per clip; made for the test split.
+
+You need the folder that holds folders like `Clip+<video id>+P0+C1+F4196-4320` with 00000000.png and so on (from the
+project's page, whose terms of use could not be read when this was written: look there).
+
+The test split is 50 clips with 50 frames each in what is published about evaluations on it, although papers count 100
+clips: the download has each of the 50 again in low resolution. So only the clips right below the folder count, and
+where they lie deeper, a dry run names the folders to choose from. Which 50 frames of a longer clip were used is not
+public: here they are evenly spaced. All go into the test split; the first frame is the source, and in the order of
+names the next clip drives. Pictures reach the tracker without loss, as a video of 25 frames a second, as the folders
+do not state a rate.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from data_scripts.adapters import clips
+from data_scripts.adapters.clips import Clip, Codes
+from data_scripts.adapters.report import Report
+from data_scripts.adapters.videos import numbered_pictures
+
+NAME = "vfhq"
+TEST_CLIPS, TEST_FRAMES = 50, 50
+FOLDER = re.compile(r"Clip\+(?P<video>.+)\+P\d+\+C\d+\+F\d+-\d+")  # video, person, clip, first and last frame
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this adapter."""
+    clips.add_arguments(parser, frames=TEST_FRAMES)
+
+
+def find_clips(source: Path) -> tuple[Report, list[Clip]]:
+    """The clips right below `source`. Raises FileNotFoundError; ValueError for a gap in a clip's numbers."""
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such folder")
+    folders = sorted(p for p in source.iterdir() if p.is_dir() and FOLDER.fullmatch(p.name))
+    report = Report()
+    if not folders:
+        deeper = sorted({str(p.parent) for p in source.glob("*/**/Clip+*") if FOLDER.fullmatch(p.name)})
+        where = f"; choose one of {clips.listed(deeper)}" if deeper else ""
+        report.missing.append(f"{source}: no folder Clip+<video>+P<n>+C<n>+F<n>-<n> right below it{where}")
+    else:
+        counts = [len(numbered_pictures(folder)) for folder in folders]
+        for folder, count in zip(folders, counts, strict=True):
+            if not count:
+                raise ValueError(f"{folder}: no 00000000.png and so on in it")
+        span = f"{min(counts)} to {max(counts)} frames each"
+        report.found.append(f"{len(folders)} clips of {span}; the test split has {TEST_CLIPS}")
+    named = {folder: FOLDER.fullmatch(folder.name).group("video") for folder in folders}
+    return report, [Clip(folder.name, folder, video, split="test") for folder, video in named.items()]
+
+
+def inspect(source: Path, **options) -> Report:
+    """What is here and what is missing. Raises FileNotFoundError; ValueError for gaps in a clip's numbers."""
+    report, found = find_clips(source)
+    return clips.inspect_clips(found, report, Codes(**options))
+
+
+def convert(source: Path, out: Path, **options) -> list[Path]:
+    """A dataset per clip below `out`, or its video if there is no tracker; see `clips.convert_clips`.
+
+    Raises FileNotFoundError if there is no clip right below `source`.
+    """
+    report, found = find_clips(source)
+    if not found:
+        raise FileNotFoundError(report.missing[0])
+    return clips.convert_clips(NAME, found, out, Codes(**options))
