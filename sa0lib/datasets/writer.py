@@ -38,22 +38,22 @@ class Record:
     extra: dict = field(default_factory=dict)  # further JSON values for this entry of transforms_*.json
 
 
-def check_replaceable(path: Path | str) -> None:
-    """Raise FileExistsError if `path` holds something other than an earlier dataset."""
+def check_replaceable(path: Path | str, marker: str = "transforms_train.json") -> None:
+    """Raise FileExistsError if `path` holds something other than an earlier dataset, which has a file `marker`."""
     path = Path(path)
     empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not (path / "transforms_train.json").is_file():
+    if path.exists() and not empty and not (path / marker).is_file():
         raise FileExistsError(f"{path} exists and is no dataset: choose another folder, nothing was changed")
 
 
 @contextmanager
-def whole_folder(path: Path | str) -> Iterator[Path]:
+def whole_folder(path: Path | str, marker: str = "transforms_train.json") -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block succeeds, and vanishes when it fails.
 
-    Raises FileExistsError before any work if `path` holds something other than an earlier dataset.
+    Raises FileExistsError before any work if `path` holds something other than an earlier dataset, as `marker` tells.
     """
     path = Path(path)
-    check_replaceable(path)
+    check_replaceable(path, marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     part.chmod(0o755)  # mkdtemp makes it private to the user
@@ -75,22 +75,20 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
 
     `records` may be a generator: pictures are written as they come. `basis` is `Head.basis`, the owner of the
     codes. Shape codes of the first record are the subject's. Raises ValueError if a record's picture, matte and
-    camera differ in size, if a code is not finite, or if there is no record.
+    camera differ in size, if a value is of the wrong type or width or not finite, if two records have the same
+    timestep and camera, or if there is no record.
     """
     for folder in ("images", "fg_masks", "flame_param"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[dict]] = {split: [] for split in SPLITS}
-    shape, written = None, set()
+    shape, written, shown = None, set(), set()
     with ThreadPoolExecutor(2) as pool:
         jobs = []
         for record in records:
-            height, width = record.mask.shape
-            seen = (record.camera.height, record.camera.width)
-            if record.image.shape != (height, width, 3) or seen != (height, width):
-                raise ValueError(
-                    f"timestep {record.timestep}: picture {record.image.shape}, matte {record.mask.shape} and "
-                    f"camera {seen} differ in size"
-                )
+            _check(record)
+            if (record.timestep, record.camera_index) in shown:
+                raise ValueError(f"{_where(record)} comes twice: number timesteps and cameras apart")
+            shown.add((record.timestep, record.camera_index))
             entry = _entry(record)
             jobs.append(pool.submit(_save_pictures, root, entry, record.image, record.mask))
             if len(jobs) > 8:  # pictures in flight: a generator must not run ahead of the disk
@@ -109,6 +107,35 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
     _save_params(root / "canonical_flame_param.npz", canonical, basis)
     for split, entries in splits.items():
         (root / f"transforms_{split}.json").write_text(json.dumps({"frames": entries}, indent=1))
+
+
+def _where(record: Record) -> str:
+    return f"timestep {record.timestep}, camera {record.camera_index}"
+
+
+def _check(record: Record) -> None:
+    where, shape = _where(record), np.shape(record.mask)
+    if record.split not in SPLITS:
+        raise ValueError(f"{where}: split must be one of {SPLITS}, not {record.split!r}")
+    for name in ("timestep", "camera_index"):
+        if not isinstance(getattr(record, name), int | np.integer) or getattr(record, name) < 0:
+            raise ValueError(f"{where}: {name} must be an integer from 0")
+    for name in ("image", "mask"):
+        if getattr(record, name).dtype != np.uint8:
+            raise ValueError(f"{where}: {name} must be uint8, not {getattr(record, name).dtype}")
+    seen = (record.camera.height, record.camera.width)
+    if len(shape) != 2 or record.image.shape != (*shape, 3) or seen != shape:
+        raise ValueError(f"{where}: picture {record.image.shape}, matte {shape} and camera {seen} differ in size")
+    if not (record.camera.K.isfinite().all() and record.camera.viewmat.isfinite().all()):
+        raise ValueError(f"{where}: K or viewmat of the camera holds NaN or infinity")
+    if len(record.face_box) != 4 or not np.isfinite(record.face_box).all():
+        raise ValueError(f"{where}: face_box must be four finite numbers, not {record.face_box}")
+    for name, width in WIDTHS.items():
+        if name not in record.params:
+            raise ValueError(f"{where}: params has no {name!r}; it needs {list(WIDTHS)}")
+        value = np.asarray(record.params[name])
+        if value.size != width or value.dtype.kind not in "fiu":
+            raise ValueError(f"{where}: {name} must hold {width} numbers, not {value.shape} of {value.dtype}")
 
 
 def _entry(record: Record) -> dict:
