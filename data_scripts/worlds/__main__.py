@@ -28,9 +28,11 @@ def main() -> None:
         parser.error(f"no such world: {', '.join(sorted(unknown))}; there are {', '.join(WORLDS)}")
     if args.check is not None and not 0 < args.check <= 1:
         parser.error("SHARE must lie above 0 and not above 1")
-    profile = current_profile()
+    if args.processes < 1:
+        parser.error("--processes must be at least 1")
     wrong = []
     try:
+        profile = current_profile()
         with workers(args.processes) as pool:
             for name in args.names or WORLDS:
                 world, size = WORLDS[name], world_size(WORLDS[name], profile)
@@ -40,7 +42,7 @@ def main() -> None:
                 else:
                     make_world(world, size, root, pool)
                     print(f"{root}: {read_manifest(root).sha256}")
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"worlds: {error}")
     except KeyboardInterrupt:
         sys.exit("\nworlds: stopped; the same command goes on from here")

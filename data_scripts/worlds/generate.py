@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import drjit as dr
@@ -44,7 +45,8 @@ def _clip(world: str, size: WorldSize, index: int) -> Clip:
 
 def fingerprint(size: WorldSize, variant: str) -> str:
     """What finished pictures are kept for: generator, head model, size and renderer, in one word."""
-    return hashlib.sha256(f"{VERSION} {makers()[0].basis} {size} {variant}".encode()).hexdigest()[:16]
+    renderer = (variant, version("mitsuba"), version("pyoidn"))
+    return hashlib.sha256(f"{VERSION} {makers()[0].basis} {size} {renderer}".encode()).hexdigest()[:16]
 
 
 def shot_file(parts: Path, frame: int, camera: int) -> Path:
@@ -52,11 +54,21 @@ def shot_file(parts: Path, frame: int, camera: int) -> Path:
     return parts / f"{frame:05d}_{camera:02d}.png"
 
 
+def _is_whole(file: Path) -> bool:
+    """Can it be decoded? A machine that went down may leave a file without its end."""
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+        return True
+    except (OSError, SyntaxError):  # missing, cut, or a chunk that is none
+        return False
+
+
 def make_shots(
     world: str, size: WorldSize, index: int, shots: list[tuple[int, int]], parts: Path, variant: str
 ) -> None:
-    """Photograph (frame, camera) pairs of a clip into `parts`, those that are not there yet."""
-    missing = [shot for shot in shots if not shot_file(parts, *shot).is_file()]
+    """Photograph (frame, camera) pairs of a clip into `parts`, those that are not there whole yet."""
+    missing = [shot for shot in shots if not _is_whole(shot_file(parts, *shot))]
     if not missing:
         return
     clip, (head, _) = _clip(world, size, index), makers()

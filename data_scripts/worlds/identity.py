@@ -44,6 +44,7 @@ class Identities:
     def offsets(self, traits: Traits, rng: np.random.Generator) -> Float[ndarray, "n 3"]:
         """How far MakeHuman's head of this person, put where OpenHead stands, is off the template; metres."""
         person = {name: np.array([value]) for name, value in asdict(traits).items()}
+        person["gender"] = 1 - person["gender"]  # `phenotype_weights` counts from male
         person["age"] = 2 / 3 + (person["age"] - YOUNG) / (OLD - YOUNG) / 3
         weights = phenotype_weights(self.space, person)  # [1, P]
         head = self.space.heads(weights, sample_local_changes(rng, self.space, 1))[:, self.skin]

@@ -102,7 +102,8 @@ class Scene:
     def shoot(self, camera: Camera, samples: int, seed: int) -> Shot:
         """A photograph with `samples` light paths a pixel.
 
-        Raises ValueError for a camera of another size, or whose principal point is not in the middle.
+        Raises ValueError for a camera of another size, whose principal point is not in the middle, or whose pixels are
+        not square.
         """
         color, alpha, guides = self.trace(camera, samples, seed)
         clothed = guides[..., 6] / NOT_HEAD  # share of the guides' samples that hit what is not the head
@@ -127,6 +128,8 @@ class Scene:
         middle = self.size / 2
         if camera.width != self.size or camera.height != self.size or not np.allclose(K[:2, 2], middle, atol=1e-3):
             raise ValueError(f"the camera must be {self.size} px square with its principal point centred")
+        if not np.isclose(K[0, 0], K[1, 1]) or K[0, 1]:
+            raise ValueError("the camera's pixels must be square: K needs equal focal lengths and no skew")
         to_world = np.linalg.inv(camera.viewmat.double().numpy()) @ MITSUBA_AXES
         self.params["sensor.to_world"] = mi.ScalarTransform4f(to_world)
         # Guides see lamps, so whatever is nearer than the person could be is cut off.

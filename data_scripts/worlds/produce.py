@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_scripts.worlds.generate import VERSION, assemble, fingerprint, make_shots
-from data_scripts.worlds.variant import best_variant
+from data_scripts.worlds.variant import best_variant, llvm_works
 from data_scripts.worlds.worlds import World, n_clips
 from sa0lib.datasets.manifest import index_sequence, read_manifest, sequence_sha256, write_manifest
 from sa0lib.profile import WorldSize, current_profile
 
+IN_FLIGHT = 48  # jobs handed to the processes: enough for many cores, few enough that clips are soon put together
 CHUNK = 24  # shots that a process makes in one go; long clips are shared among processes
 MAKERS = ("mitsuba", "pyoidn", "numpy", "scipy", "torch")  # packages whose versions a picture may depend on
 
@@ -54,13 +56,13 @@ def _finish(world: str, size: WorldSize, index: int, parts: Path, out: Path, mar
 
 def make_clips(
     world: World, size: WorldSize, indices: list[int], root: Path, variant: str, pool: Executor, note: str
-) -> float:
-    """Make these clips of a world in `root`, those that are not there; returns the processor seconds it took.
+) -> Iterator[float]:
+    """Make these clips of a world in `root`, those that are not there; yields the processor seconds of each job.
 
     Loose shots wait in `root/.parts/<fingerprint>`, so those of other code are never mixed in.
     """
     stamp = fingerprint(size, variant)
-    parts, made, spent = root / ".parts" / stamp, root / ".made", 0.0
+    parts, made = root / ".parts" / stamp, root / ".made"
     made.mkdir(parents=True, exist_ok=True)
     todo = []
     for index in indices:
@@ -71,23 +73,24 @@ def make_clips(
     left = {index: len(chunks) for index in todo}
     bar = tqdm(total=len(indices) * size.frames * size.cameras, unit="picture", desc=note, smoothing=0.05)
     bar.update((len(indices) - len(todo)) * size.frames * size.cameras)
+    waiting = deque((index, chunk) for index in todo for chunk in chunks)
     jobs: dict[Future, tuple[int, int]] = {}  # job -> clip, pictures
-    for index in todo:
-        for chunk in chunks:
+    while waiting or jobs:
+        while waiting and len(jobs) < IN_FLIGHT:
+            index, chunk = waiting.popleft()
             job = pool.submit(_make, world.name, size, index, chunk, parts / f"{index:06d}", variant)
             jobs[job] = (index, len(chunk))
-    while jobs:
         for job in wait(jobs, return_when=FIRST_COMPLETED).done:
             index, pictures = jobs.pop(job)
-            spent += job.result()
+            spent = job.result()
             bar.update(pictures)
             left[index] -= pictures > 0
             if pictures and not left[index]:
                 place = (parts / f"{index:06d}", root / f"{index:06d}", made / f"{index:06d}", stamp)
                 jobs[pool.submit(_finish, world.name, size, index, *place)] = (index, 0)
+            yield spent
     bar.close()
     shutil.rmtree(root / ".parts", ignore_errors=True)
-    return spent
 
 
 def make_world(world: World, size: WorldSize, root: Path, pool: Executor) -> None:
@@ -95,10 +98,16 @@ def make_world(world: World, size: WorldSize, root: Path, pool: Executor) -> Non
     start = time.perf_counter()
     count, variant = n_clips(world, size), best_variant(size.frames * size.cameras)
     effort = root / ".made" / "seconds.json"
-    seconds = json.loads(effort.read_text()) if effort.is_file() else {"processor": 0.0, "wall": 0.0}
-    seconds["processor"] += make_clips(world, size, list(range(count)), root, variant, pool, world.name)
-    seconds["wall"] += time.perf_counter() - start
-    effort.write_text(json.dumps(seconds))
+    try:
+        seconds = json.loads(effort.read_text())
+    except (FileNotFoundError, ValueError):  # the first run, or one that was stopped while it wrote this
+        seconds = {"processor": 0.0, "wall": 0.0}
+    for spent in make_clips(world, size, list(range(count)), root, variant, pool, world.name):
+        seconds["processor"] += spent
+        now = time.perf_counter()
+        seconds["wall"] += now - start
+        start = now
+        effort.write_text(json.dumps(seconds))  # after every job: a run that is stopped has cost something, too
     entries = [
         index_sequence(root, f"{i:06d}", f"{world.name}-{i:06d}", {"seed": world.seed + i}) for i in range(count)
     ]
@@ -120,15 +129,22 @@ def make_world(world: World, size: WorldSize, root: Path, pool: Executor) -> Non
 
 
 def check_world(world: World, size: WorldSize, root: Path, share: float, pool: Executor) -> list[str]:
-    """Make every n-th clip again beside the world; names of those whose hash differs from the manifest's."""
+    """Make every n-th clip again beside the world; names of those that differ from the manifest or on disk.
+
+    Raises FileNotFoundError, ValueError: no manifest, or one of a variant that does not work here.
+    """
     manifest = read_manifest(root)
+    variant = manifest.world.get("variant")
+    if variant != "scalar_rgb" and not (variant == "llvm_ad_rgb" and llvm_works()):
+        raise ValueError(f"{manifest.path}: world.variant {variant!r} does not work here, so nothing can be compared")
     expected = {entry.name: entry.sha256 for entry in manifest.sequences}
     indices = list(range(0, n_clips(world, size), max(round(1 / share), 1)))
     again = root.with_name(f".{root.name}.again")
     shutil.rmtree(again, ignore_errors=True)
     try:
-        make_clips(world, size, indices, again, manifest.world["variant"], pool, f"{world.name} again")
+        for _ in make_clips(world, size, indices, again, variant, pool, f"{world.name} again"):
+            pass
         names = [f"{i:06d}" for i in indices]
-        return [name for name in names if sequence_sha256(again / name) != expected.get(name)]
+        return [n for n in names if {sequence_sha256(r / n) for r in (again, root)} != {expected.get(n)}]
     finally:
         shutil.rmtree(again, ignore_errors=True)

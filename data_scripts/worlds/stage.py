@@ -32,8 +32,11 @@ class Stage:
 
 
 def directions() -> Float[ndarray, "32 64 3"]:
-    """Unit direction of each texel of a light map, in the layout that Mitsuba's `envmap` reads (+y up)."""
-    v, u = np.meshgrid((np.arange(ENV[0]) + 0.5) / ENV[0], (np.arange(ENV[1]) + 0.5) / ENV[1], indexing="ij")
+    """Unit direction of each texel of a light map, in the layout that Mitsuba's `envmap` reads (+y up).
+
+    Its first and last row are the poles themselves; columns go once around.
+    """
+    v, u = np.meshgrid(np.arange(ENV[0]) / (ENV[0] - 1), (np.arange(ENV[1]) + 0.5) / ENV[1], indexing="ij")
     theta, phi = np.pi * v, 2 * np.pi * u
     return np.stack([np.sin(theta) * np.sin(phi), np.cos(theta), -np.sin(theta) * np.cos(phi)], -1)
 
@@ -141,10 +144,11 @@ def _irradiance(env: ndarray, lamp: ndarray, lamp_size: float, power: ndarray) -
     normal = FACE + [0, 0.35, 0]
     normal = normal / np.linalg.norm(normal)
     toward = directions()
-    solid = np.sqrt(np.clip(1 - toward[..., 1:2] ** 2, 0, 1)) * (np.pi / ENV[0]) * (2 * np.pi / ENV[1])
+    solid = np.sqrt(np.clip(1 - toward[..., 1:2] ** 2, 0, 1)) * (np.pi / (ENV[0] - 1)) * (2 * np.pi / ENV[1])
     total = (env * np.maximum(toward @ normal, 0)[..., None] * solid).sum((0, 1)).mean()
     distance = np.linalg.norm(lamp)
-    total += power.mean() * lamp_size**2 / distance**2 * max(lamp @ normal / distance, 0)  # it faces the head
+    # The lamp faces the head; a disc of its area, seen from its axis, has this closed form.
+    total += power.mean() * lamp_size**2 / (distance**2 + lamp_size**2 / np.pi) * max(lamp @ normal / distance, 0)
     return total / np.pi
 
 
@@ -157,9 +161,9 @@ def free_camera(rng: np.random.Generator, place: Place, size: int) -> Camera:
 
 
 def capture_ring(size: int, count: int = 16) -> list[Camera]:
-    """Synchronised cameras around a face as in a capture hall: half a turn wide, two rows, all 1 metre away.
+    """Synchronised cameras around a face as in a capture hall: a quarter turn, up and down in turn, 1 metre away.
 
-    The middle of the upper row, index count // 2, looks from straight ahead.
+    Index count // 2 looks from straight ahead.
     """
     cameras = []
     for i in range(count):
