@@ -51,7 +51,7 @@ def stamp(size: WorldSize = CELEB) -> str:
 
 
 def clips(root, indices: list[int], pool, size: WorldSize = CELEB) -> None:
-    make_clips(WORLDS["celeb"], size, indices, root, VARIANT, pool, "")
+    list(make_clips(WORLDS["celeb"], size, indices, root, VARIANT, pool, ""))
 
 
 def hashes(root, clips: int = 2) -> list[str]:

@@ -10,8 +10,8 @@ from numpy import ndarray
 
 from data_scripts.worlds.hair_body import Skin, regions
 from data_scripts.worlds.hair_growth import unit
+from data_scripts.worlds.hair_roots import scatter
 from data_scripts.worlds.scalp import around, smooth
-from data_scripts.worlds.strands import scatter
 from sa0lib.head import Head
 
 OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
@@ -20,9 +20,9 @@ STEPS = 12
 
 @dataclass(frozen=True)
 class Beard:
-    name: Literal["none", "stubble", "moustache", "goatee", "full short", "full long"]
+    name: Literal["none", "stubble", "moustache", "goatee", "full short", "full long"]  # where it grows
     length: float  # metres, at the chin
-    density: float  # 0 to 1
+    density: float  # 0 to 1, 1 where its mask is full
     cheek: float  # metres by which the line on the cheeks is moved up
     curl: float  # metres, radius of its waves
 
@@ -69,13 +69,11 @@ def beard_density(beard: Beard, head: Head, points: Float[ndarray, "N 3"]) -> Fl
 def grow_beard(beard: Beard, head: Head, vertices, skin: Skin, rng: np.random.Generator, strands: float):
     """Roots and samples [S, n, 3]."""
     allowed = np.nonzero(regions(head, "face", "neck"))[0]
-    per_area = 3.2e5 if beard.name != "stubble" else 4.5e5
+    per_area, over_lip = (4.5e5, 0.2) if beard.name == "stubble" else (3.2e5, 1.0)
 
-    more = 0.2 if beard.name == "stubble" else 1.0
-
-    def density(points):  # denser over the lip, where hair is short but must cover
-        lip = smooth(points[:, 1], -0.062, -0.058) * smooth(-np.abs(points[:, 0]), -0.036, -0.03) * (points[:, 2] > 0.02)
-        return beard_density(beard, head, points) * (1 + more * lip)
+    def density(points):  # more over the lip, where hair is short but must cover
+        lip = smooth(points[:, 1], -0.062, -0.058) * smooth(-np.abs(points[:, 0]), -0.036, -0.03)
+        return beard_density(beard, head, points) * (1 + over_lip * lip * (points[:, 2] > 0.02))
 
     roots = scatter(head, vertices, density, allowed, per_area * strands, rng)
     x, y, z = roots.template.T
@@ -84,7 +82,8 @@ def grow_beard(beard: Beard, head: Head, vertices, skin: Skin, rng: np.random.Ge
     lip = (y > -0.056) & (across < 0.034) & (z > 0.02)
     chin = smooth(-y, 0.055, 0.085) * smooth(-across, -0.06, -0.02)
     long = beard.length * (0.3 + 0.7 * chin)
-    long = np.where(lip, np.minimum(beard.length, 0.011), long) * (0.4 + 0.6 * np.minimum(roots.density / beard.density, 1))
+    long = np.where(lip, np.minimum(beard.length, 0.011), long)
+    long = long * (0.4 + 0.6 * np.minimum(roots.density / beard.density, 1))
     long = (long * (1 - 0.35 * rng.beta(1.2, 2, n)) / STEPS).astype(np.float32)[:, None]
     sign = np.where(across > 0.001, np.sign(x), rng.choice([-1, 1], n))
     aim = np.stack([-0.25 * x / 0.06, -1 + 0 * x, 0.25 * smooth(z, -0.02, 0.03)], 1)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from data_scripts.worlds.hair_body import Skin, regions
-from data_scripts.worlds.strands import carry, locate, place, scatter
+from data_scripts.worlds.hair_roots import carry, locate, place, scatter
 from sa0lib.head import Head
 
 # MediaPipe's points on the left, from the nose outwards (brow) and from the inner corner outwards (lids).
@@ -22,14 +22,14 @@ class Brows:
     arch: float  # metres by which the middle is lifted or (negative) lowered
     height: float  # metres by which the whole brow is moved
     length: float  # metres of one hair
-    density: float  # 0 to 1
+    density: float  # 0 to 1, 1 without gaps
     tidy: float  # 0 bushy, 1 plucked
 
 
 @dataclass(frozen=True)
 class Lashes:
     upper: float  # metres of one lash
-    lower: float  # metres
+    lower: float  # metres of one on the lower lid
     curl: float  # 0 straight to 1 strongly upturned
     count: int  # on one upper lid
 

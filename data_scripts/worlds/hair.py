@@ -11,9 +11,10 @@ from data_scripts.worlds.brows import Brows, Lashes, brow_density, grow_brows, g
 from data_scripts.worlds.hair_body import Skin, make_body, regions
 from data_scripts.worlds.hair_growth import Manner, grow_scalp
 from data_scripts.worlds.hair_pigment import WHITE, Pigment, hair_color, sample_pigment
+from data_scripts.worlds.hair_roots import Roots, scatter
 from data_scripts.worlds.hair_styles import Style, sample_style
 from data_scripts.worlds.scalp import Hairline, crowding, scalp_density
-from data_scripts.worlds.strands import Roots, Tuft, finish, follow, scatter
+from data_scripts.worlds.strands import Tuft, finish, follow
 from data_scripts.worlds.traits import Family, Traits
 from sa0lib.head import Head
 
@@ -32,9 +33,9 @@ class Hair:
     style: Style | None  # the hairdo; None is a bare scalp
     manner: Manner  # how strands keep together
     hairline: Hairline  # where scalp hair grows
-    brows: Brows
-    lashes: Lashes
-    beard: Beard
+    brows: Brows  # their form
+    lashes: Lashes  # their length and number
+    beard: Beard  # its kind, "none" for most
     pigment: Pigment  # of the scalp's hair
     face_pigment: Pigment  # of brows and beard
     width: float  # metres, radius of a scalp strand
@@ -163,7 +164,7 @@ def _by_pigment(name, pigment: Pigment, roots: Roots, samples, skin, width, tape
         if part.any():
             shade = (*colour, pigment.roughness)
             tufts.append(finish(name, roots[part], samples[part], skin, width, taper, shade, rides))
-    return tufts
+    return [tuft for tuft in tufts if len(tuft.points)]
 
 
 def undercoat(

@@ -22,18 +22,19 @@ SPACING = 3e-3  # metres between the points that stand for the skin
 SKULL_RADIUS = 0.085  # metres of arc that a radian of elevation counts for
 COLUMNS, ROW = 120, 4e-3  # cells around the head; metres a cell along it
 LENGTH = 0.42  # metres from the middle of the skull to where the chart ends, below
-# Chest, shoulders and back, clothed: metres from the vertical axis by angle (degrees from the front) and depth.
+# Chest, shoulders and back of a slender person, clothed: metres from the vertical axis, by angle (degrees from the
+# front, columns) and depth below the middle of the skull (metres, rows).
 SHOULDER_ANGLES = np.array([0, 15, 45, 75, 105, 135, 165, 180])
 SHOULDER_DEPTHS = np.array([0.14, 0.16, 0.18, 0.20, 0.22, 0.26, 0.30, 0.36])
 SHOULDERS = np.array([
-    (0.040, 0.041, 0.050, 0.056, 0.066, 0.072, 0.073, 0.073),
-    (0.054, 0.053, 0.055, 0.072, 0.082, 0.092, 0.094, 0.094),
-    (0.056, 0.056, 0.088, 0.148, 0.150, 0.140, 0.124, 0.122),
-    (0.076, 0.078, 0.120, 0.180, 0.182, 0.168, 0.139, 0.136),
-    (0.098, 0.100, 0.138, 0.198, 0.201, 0.182, 0.148, 0.144),
-    (0.114, 0.117, 0.170, 0.220, 0.222, 0.204, 0.161, 0.156),
-    (0.126, 0.132, 0.188, 0.228, 0.230, 0.213, 0.168, 0.162),
-    (0.138, 0.142, 0.196, 0.230, 0.231, 0.216, 0.170, 0.164),
+    (0.040, 0.041, 0.046, 0.056, 0.066, 0.070, 0.070, 0.069),
+    (0.044, 0.044, 0.048, 0.068, 0.083, 0.094, 0.096, 0.095),
+    (0.046, 0.046, 0.072, 0.130, 0.138, 0.132, 0.119, 0.117),
+    (0.058, 0.060, 0.100, 0.155, 0.158, 0.143, 0.121, 0.118),
+    (0.082, 0.084, 0.121, 0.175, 0.177, 0.159, 0.130, 0.126),
+    (0.100, 0.102, 0.150, 0.195, 0.198, 0.179, 0.141, 0.137),
+    (0.115, 0.119, 0.166, 0.203, 0.206, 0.189, 0.148, 0.143),
+    (0.125, 0.128, 0.173, 0.206, 0.207, 0.192, 0.150, 0.145),
 ])  # fmt: skip
 
 
@@ -152,8 +153,9 @@ def make_body(head: Head, vertices: Float[ndarray, "V 3"], ears: bool) -> Body:
     reach = np.zeros((COLUMNS, rows))
     np.maximum.at(reach, (np.rint(column).astype(int) % COLUMNS, np.rint(row).astype(int).clip(0, rows - 1)), distance)
     mode = ("wrap", "nearest")
-    reach = _shoulders(_fill(maximum_filter(reach, (3, 3), mode=mode)))
-    reach = np.maximum(gaussian_filter(reach, (1.2, 1.2), mode=mode), gaussian_filter(reach, (4, 4), mode=mode))
+    reach, shoulders = _with_shoulders(_fill(maximum_filter(reach, (3, 3), mode=mode)))
+    fine, coarse = (gaussian_filter(reach, (width, width), mode=mode) for width in (1.2, 4))
+    reach = np.where(shoulders, fine, np.maximum(fine, coarse))
     reach[:, :2] = reach[:, :2].mean()  # one point, whichever column
     return Body(empty.centre, reach.astype(np.float32), _normals(reach).astype(np.float32))
 
@@ -172,19 +174,19 @@ def _fill(reach: Float[ndarray, "C R"]) -> Float[ndarray, "C R"]:
     return reach
 
 
-def _shoulders(reach: Float[ndarray, "C R"]) -> Float[ndarray, "C R"]:
-    """The chart with shoulders under the neck, whose lower end goes straight on into them."""
+def _with_shoulders(reach: Float[ndarray, "C R"]) -> tuple[Float[ndarray, "C R"], Bool[ndarray, "1 R"]]:
+    """The chart with shoulders under the neck, whose lower end goes straight on into them, and which rows have them."""
     columns, rows = reach.shape
     angle = 180 - np.abs(180 - np.arange(columns) * (360 / columns))  # 0 in front, 180 behind
     depth = np.arange(rows) * ROW - SKULL_RADIUS * np.pi / 2
     table = RegularGridInterpolator((SHOULDER_DEPTHS, SHOULDER_ANGLES), SHOULDERS, bounds_error=False, fill_value=None)
-    inside = (depth[None] > SHOULDER_DEPTHS[0] - ROW) & np.ones((columns, 1), bool)
+    inside = depth[None] > SHOULDER_DEPTHS[0] - 2 * ROW
     place = np.stack(np.broadcast_arrays(depth[None].clip(SHOULDER_DEPTHS[0]), angle[:, None]), -1)
     shoulders = np.where(inside, table(place), 0)
     last = rows - 1 - (reach[:, ::-1] > 0).argmax(1)
     edge = reach[np.arange(columns), last - 2]
     neck = np.where(np.arange(rows) > (last - 2)[:, None], edge[:, None], reach)
-    return np.maximum(neck, shoulders)
+    return np.maximum(neck, shoulders), inside
 
 
 def _normals(reach: Float[ndarray, "C R"]) -> Float[ndarray, "C R 3"]:

@@ -9,10 +9,11 @@ from numpy import ndarray
 from scipy.spatial import cKDTree
 
 from data_scripts.worlds.hair_body import CENTRE, Body, Skin
+from data_scripts.worlds.hair_roots import Roots
 from data_scripts.worlds.hair_styles import Style
 from data_scripts.worlds.hair_tails import add_tails
 from data_scripts.worlds.scalp import CROWN, in_fringe, smooth
-from data_scripts.worlds.strands import Roots, arc, resample
+from data_scripts.worlds.strands import arc, cut, resample
 from sa0lib.head import Head
 
 STEP = 0.011  # metres a strand grows at a time, at most
@@ -44,7 +45,9 @@ def lengths(style: Style, roots: Roots, rng: np.random.Generator) -> Float[ndarr
     burns = smooth(z, -0.075, -0.05) * smooth(-y, -0.035, -0.02)  # before the ears hair is always short
     length = length + burns * (np.minimum(length, 0.012) - length)
     short = 1 - 0.5 * (1 - np.minimum(roots.density, 1))  # hair gets finer and shorter towards its border
-    return length * short * (1 - style.ragged * rng.beta(1.2, 2.5, len(x)))
+    # In layers at the back, or short hair would end there in a step.
+    ragged = style.ragged + 0.4 * smooth(-z, 0.08, 0.13) * (0.04 < style.top < 0.15)
+    return length * short * (1 - ragged * rng.beta(1.2, 2.0, len(x)))
 
 
 def grow_scalp(
@@ -76,8 +79,11 @@ def grow_scalp(
     signed = skin.distance(samples.reshape(-1, 3), 0.006)[0].reshape(samples.shape[:2])
     deep = (signed < -0.002) & (np.arange(n) > 1)  # what runs into an ear is cut there
     first = np.where(deep.any(1), deep.argmax(1) - 1, n - 1)
-    samples = resample(samples, np.maximum(first, 0.3), n)
+    samples = cut(samples, np.maximum(first, 0.3))
 
+    inside = np.minimum(
+        body.look(samples.reshape(-1, 3))[0], -INTO
+    )  # near the root the body may be wider than the skin
     # A wisp is of strands that start and lead the same way, or it would be drawn through the head.
     alike = np.concatenate([apart, 0.4 * samples[:, n // 2], 0.4 * samples[:, -1]], 1)
     middle = samples[wisps][cKDTree(alike[wisps]).query(alike)[1]]  # [S, n, 3]
@@ -87,10 +93,9 @@ def grow_scalp(
     samples = samples + together * (middle - samples - (middle - samples)[:, :1])
     samples = _curl(style, manner, samples, roots, wisp, rng)
     gap, _, ray = body.look(samples.reshape(-1, 3))
-    inward = np.maximum(-INTO - gap, 0)[:, None] * ray
-    samples = (samples + inward.reshape(samples.shape)).astype(np.float32)
-    last = _barber(style, samples, head, vertices, body, rng)
-    return np.where((last < n - 1)[:, None, None], resample(samples, last, n), samples)
+    out = np.maximum(inside - gap, 0)[:, None] * ray
+    samples = (samples + out.reshape(samples.shape)).astype(np.float32)
+    return cut(samples, _barber(style, samples, head, vertices, body, rng))
 
 
 def _lead(style, manner, roots, length, side, wisp, body, rng):
@@ -112,21 +117,25 @@ def _lead(style, manner, roots, length, side, wisp, body, rng):
         lift = np.where(in_fringe(roots.template)[:, None], 0.12, lift)
     p, normal = roots.point.astype(np.float32), roots.normal
     d = unit(lift * normal + (1 - lift) * _comb(style, p, normal, roots, side, body)[0])
+    start = np.minimum(body.look(p)[0], 0)  # the body may be wider than the skin that a strand leaves
     path = [p]
     for k in range(steps):
         grown = step[:, 0] * (k + 1)
         p = p + step * d
         gap, normal, ray = body.look(p)
-        keep_off = np.minimum(8e-4, 0.3 * grown) + volume * 0.25 * outer * smooth(grown, 0.005, 0.06)
+        keep_off = start * (1 - smooth(grown, 0, 0.025)) + np.minimum(8e-4, 0.3 * grown)
+        keep_off = keep_off + volume * 0.25 * outer * smooth(grown, 0.005, 0.06)
         p = p + ray * np.maximum(keep_off - gap, 0)[:, None]
         gap = np.maximum(gap, keep_off)
         comb, free = _comb(style, p, normal, roots, side, body)
-        hang = (style.weight * smooth(grown, 0.01, 0.09) * free)[:, None]
-        aim = unit((1 - hang) * unit(comb + swerve) + hang * (DOWN + 0.3 * swerve))
+        hang = style.weight * smooth(grown, 0.01, 0.09) * free
+        fall, must = _fall(style, p, normal, gap, body)
+        hang = np.maximum(hang, must * free)[:, None]
+        aim = unit((1 - hang) * unit(comb + swerve) + hang * (fall + 0.3 * swerve))
         if style.comb != "out":  # hair lies in a layer as thick as the style has volume
             ceiling = volume * outer * (1 - np.exp(-grown / 0.025))
             toward = np.where((gap < ceiling)[:, None], normal, ray)  # in is towards the axis, whatever juts out
-            aim = aim + toward * (np.clip((ceiling - gap) / 0.012, -1, 1) * (0.9 - 0.6 * hang[:, 0]))[:, None]
+            aim = aim + toward * (np.clip((ceiling - gap) / 0.012, -1, 1) * (0.9 - 0.45 * hang[:, 0]))[:, None]
         d = unit(d + np.minimum(step / 0.006, 1.0) * (aim - d) * 0.6)
         path.append(p)
     return np.stack(path, 1)
@@ -168,6 +177,16 @@ def _comb(style, p, normal, roots, side, body):
             free *= 1 - above
     flat = aim - normal * (aim * normal).sum(1, keepdims=True)
     return unit(flat), free
+
+
+def _fall(style, p, normal, gap, body):
+    """Which way hair hangs at p [S, 3], and 0 to 1 how much it does whatever the comb wants."""
+    q = p - body.centre
+    must = smooth(-q[:, 1], 0.0, 0.07) * (style.top > 0.15 and not style.tail)
+    # Nobody's hair stays on top of the shoulders: it slides before or behind them.
+    flat = smooth(-q[:, 1], 0.08, 0.12) * smooth(normal[:, 1], 0.3, 0.7) * smooth(-gap, -0.014, -0.005)
+    before = np.where(q[:, 2] > -0.01, 0.8, -0.8) * flat
+    return DOWN + np.stack([-0.5 * np.sign(q[:, 0]) * flat, 0 * flat, before], 1).astype(np.float32), must
 
 
 def _barber(style, path, head, vertices, body, rng):

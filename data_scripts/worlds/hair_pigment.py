@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from data_scripts.worlds.traits import Family, Traits
 
@@ -34,6 +35,7 @@ MIXED = {
 }
 DYES = ["light blond", "blond", "auburn", "red", "copper", "black"]
 WHITE = (0.03, 0.02)  # a strand without pigment still is a little yellow
+GRAY = np.array([0.62, 0.60, 0.56])  # linear RGB of white hair
 ABSORB_EUMELANIN = np.array([0.419, 0.697, 1.37])  # per unit length, linear RGB: the usual spectra of the two pigments
 ABSORB_PHEOMELANIN = np.array([0.187, 0.4, 1.05])
 
@@ -67,10 +69,9 @@ def sample_pigment(rng: np.random.Generator, traits: Traits, family: Family) -> 
     return Pigment(float(eumelanin), float(pheomelanin), gray, float(np.clip(rough, 0.15, 0.6)))
 
 
-def hair_color(pigment: Pigment) -> np.ndarray:
-    """How a mass of this hair looks, linear RGB [3]: for the stubble and the shade that are painted on the skin."""
-    strand = np.exp(
-        -0.9 * np.sqrt(pigment.eumelanin * ABSORB_EUMELANIN + pigment.pheomelanin * ABSORB_PHEOMELANIN) * 1.6
-    )
-    white = np.array([0.62, 0.6, 0.56])
-    return (1 - pigment.gray) * 0.55 * strand**1.3 + pigment.gray * white
+def hair_color(pigment: Pigment) -> Float[np.ndarray, "3"]:
+    """How a mass of this hair looks, linear RGB: for the shade that hair too fine to draw leaves on the skin."""
+    absorbed = pigment.eumelanin * ABSORB_EUMELANIN + pigment.pheomelanin * ABSORB_PHEOMELANIN
+    # Light passes several strands before it comes back: the square root is the usual fit of that.
+    pigmented = 0.55 * np.exp(-1.9 * np.sqrt(absorbed))
+    return (1 - pigment.gray) * pigmented + pigment.gray * GRAY

@@ -37,47 +37,65 @@ class Style:
 STYLES = {
     style.name: style
     for style in (
-        Style("shaved", 0.0018, 0.0015, "crown", lift=0.6, mess=0.1, volume=0.002, count=15000),
-        Style("buzz", 0.009, 0.004, "crown", lift=0.6, mess=0.12, volume=0.006, count=15000),
-        Style("crop", 0.034, 0.01, "crown", lift=0.4, mess=0.3, ragged=0.25, count=14000),
+        Style("shaved", 0.0018, 0.0015, "crown", lift=0.6, mess=0.04, volume=0.002, count=15000),
+        Style("buzz", 0.009, 0.004, "crown", lift=0.6, mess=0.05, volume=0.006, count=15000),
+        Style("crop", 0.034, 0.01, "crown", mess=0.3, ragged=0.25, count=14000),
         Style("textured", 0.058, 0.012, "crown", lift=0.5, quiff=0.5, volume=0.02, mess=0.5, ragged=0.3, curl=0.003),
-        Style("side part", 0.066, 0.012, "part", part=0.035, lift=0.35, quiff=0.35, volume=0.013, weight=0.1, ragged=0.3,
+        Style("side part", 0.066, 0.012, "part", part=0.035, lift=0.35, quiff=0.35, volume=0.013, weight=0.1,
+              ragged=0.3, count=13000),
+        Style("swept back", 0.08, 0.016, "back", lift=0.3, quiff=0.6, volume=0.014, weight=0.1, ragged=0.25,
               count=13000),
-        Style("swept back", 0.08, 0.016, "back", lift=0.3, quiff=0.6, volume=0.014, weight=0.1, ragged=0.25, count=13000),
         Style("bob", 0.26, 0.15, "part", cut=-0.075, over_ears=True, volume=0.017, weight=0.6, ragged=0.06),
         Style("fringe bob", 0.25, 0.15, "part", fringe=0.068, cut=-0.06, over_ears=True, volume=0.017, weight=0.6,
               ragged=0.05),
-        Style("shoulder", 0.34, 0.2, "part", cut=-0.15, over_ears=True, volume=0.02, weight=0.6, curl=0.004, pitch=0.09),
+        Style("shoulder", 0.34, 0.2, "part", cut=-0.15, over_ears=True, volume=0.02, weight=0.6, curl=0.004,
+              pitch=0.09),
         Style("long", 0.44, 0.34, "part", cut=-0.27, over_ears=True, volume=0.017, weight=0.6),
         Style("long behind", 0.44, 0.34, "part", cut=-0.27, volume=0.014, weight=0.35),
-        Style("ponytail", 0.3, 0.25, "gather", tail="ponytail", gather=(0.055, 0.22), volume=0.006, weight=0.0, lift=0.15,
+        Style("ponytail", 0.3, 0.25, "gather", tail="ponytail", gather=(0.055, 0.22), volume=0.006, weight=0.0,
+              lift=0.15, mess=0.05),
+        Style("bun", 0.3, 0.25, "gather", tail="bun", gather=(0.06, 0.2), volume=0.005, weight=0.0, lift=0.15,
               mess=0.05),
-        Style("bun", 0.3, 0.25, "gather", tail="bun", gather=(0.06, 0.2), volume=0.005, weight=0.0, lift=0.15, mess=0.05),
-        Style("short curls", 0.05, 0.022, "out", lift=0.6, curl=0.005, pitch=0.018, coiled=True, volume=0.03, mess=0.4,
-              count=9000),
-        Style("afro", 0.085, 0.06, "out", lift=0.9, curl=0.0035, pitch=0.013, coiled=True, volume=0.09, mess=0.3,
+        Style("short curls", 0.036, 0.018, "out", lift=0.6, curl=0.005, pitch=0.018, coiled=True, volume=0.03,
+              mess=0.4, count=9000),
+        Style("afro", 0.064, 0.046, "out", lift=0.9, curl=0.0035, pitch=0.013, coiled=True, volume=0.09, mess=0.3,
               weight=0.0, over_ears=True, count=9000),
         Style("curls", 0.27, 0.2, "part", cut=-0.12, curl=0.008, pitch=0.04, coiled=True, volume=0.022, weight=0.55,
               mess=0.25, over_ears=True, count=7500),
     )
 }  # fmt: skip
 
-# How often, in percent, by family: men, women.
+# How often each is worn, by family: men, women. Parts of whatever the row sums to.
 ODDS = {
     "a": (
-        {"shaved": 9, "buzz": 13, "crop": 22, "textured": 15, "side part": 14, "swept back": 8, "short curls": 7, "afro": 2, "shoulder": 3, "long": 2, "curls": 3, "bun": 2},
-        {"crop": 4, "side part": 3, "bob": 15, "fringe bob": 8, "shoulder": 18, "long": 16, "long behind": 11, "ponytail": 9, "bun": 7, "afro": 3, "curls": 6},
+        {"shaved": 9, "buzz": 13, "crop": 22, "textured": 15, "side part": 14, "swept back": 8, "short curls": 7,
+         "afro": 2, "shoulder": 3, "long": 2, "curls": 3, "bun": 2},
+        {"crop": 4, "side part": 3, "bob": 15, "fringe bob": 8, "shoulder": 18, "long": 16, "long behind": 11,
+         "ponytail": 9, "bun": 7, "afro": 3, "curls": 6},
     ),
     "b": (
-        {"shaved": 7, "buzz": 8, "crop": 8, "textured": 24, "swept back": 7, "short curls": 15, "afro": 7, "shoulder": 9, "long": 6, "curls": 9},
-        {"textured": 5, "bob": 5, "fringe bob": 14, "shoulder": 13, "long": 16, "long behind": 5, "ponytail": 12, "bun": 5, "afro": 8, "curls": 17},
+        {"shaved": 7, "buzz": 8, "crop": 8, "textured": 24, "swept back": 7, "short curls": 15, "afro": 7,
+         "shoulder": 9, "long": 6, "curls": 9},
+        {"textured": 5, "bob": 5, "fringe bob": 14, "shoulder": 13, "long": 16, "long behind": 5, "ponytail": 12,
+         "bun": 5, "afro": 8, "curls": 17},
     ),
     "c": (
         {"shaved": 5, "buzz": 10, "crop": 27, "side part": 38, "swept back": 20},
-        {"crop": 8, "side part": 10, "bob": 26, "fringe bob": 4, "shoulder": 12, "long behind": 14, "ponytail": 8, "bun": 18},
+        {"crop": 8, "side part": 10, "bob": 26, "fringe bob": 4, "shoulder": 12, "long behind": 14, "ponytail": 8,
+         "bun": 18},
     ),
 }  # fmt: skip
-TIGHT = {"crop": "short curls", "textured": "short curls", "side part": "buzz", "swept back": "short curls", "bob": "afro", "fringe bob": "afro", "shoulder": "curls", "long": "curls"}  # fmt: skip
+# What tightly curled hair does instead of these.
+TIGHT = {
+    "crop": "short curls",
+    "textured": "short curls",
+    "side part": "buzz",
+    "swept back": "short curls",
+    "bob": "afro",
+    "fringe bob": "afro",
+    "shoulder": "curls",
+    "long": "curls",
+}
 
 
 def sample_style(rng: np.random.Generator, traits: Traits, family: Family, male: bool, bald: float) -> Style | None:
@@ -91,7 +109,7 @@ def sample_style(rng: np.random.Generator, traits: Traits, family: Family, male:
             return None
         name = str(rng.choice(["shaved", "buzz", "crop"]))
     style = STYLES[name]
-    length = float(np.exp(0.15 * rng.standard_normal()))
+    length, spread = (float(x) for x in np.exp(0.15 * rng.standard_normal(2)))
     wavy = 0.0
     if not style.coiled and style.top > 0.04 and not style.tail:
         wavy = float({"a": 0.003, "b": 0.006, "c": 0.0015}[family] * rng.gamma(1.0) * (style.top / 0.3) ** 0.5)

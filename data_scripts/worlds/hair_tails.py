@@ -17,7 +17,7 @@ HUG, HANG = 10, 14  # samples on the head, and after it
 
 
 def add_tails(style: Style, path: Float[ndarray, "S K 3"], body: Body, rng: np.random.Generator):
-    """Samples [S, HUG + HANG, 3]: each path up to the knot, then the tail. Paths that miss the knot stay as they are."""
+    """Samples [S, HUG + HANG, 3]: each path up to the knot, then the tail; paths that miss the knot as they are."""
     knot, out = body.behind(style.gather[0])
     n_strands, n = path.shape[:2]
     far = np.linalg.norm(path - knot, axis=2)  # [S, K]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from data_scripts.worlds.atlas import Atlas, make_atlas
@@ -21,6 +22,7 @@ from data_scripts.worlds.worn import glasses
 from sa0lib.head import Head
 
 GLASSES = {"a": 0.16, "b": 0.22, "c": 0.25}  # how often each family wears them ...
+SHADE_BLUR = 0.006  # of the chart's side: hair roots shade the skin around them; a few millimetres on the face
 CAP = {"a": 0.04, "b": 0.10, "c": 0.0}  # ... and something on the head
 
 
@@ -93,7 +95,10 @@ class Body:
         color = maps.base_color[atlas.valid]  # [G, 3]
         rows = atlas.skin.rows
         share, hair = undercoat(self.person.hair, self.head, atlas.position[rows])
-        color[rows] += share[:, None] * (hair - color[rows])
+        everywhere = np.zeros(len(color), np.float32)
+        everywhere[rows] = share
+        soft = gaussian_filter(atlas.image(everywhere), SHADE_BLUR * atlas.size)[atlas.valid][rows]
+        color[rows] += soft[:, None] * (np.minimum(hair, color[rows]) - color[rows])  # roots under skin only darken it
         return replace(maps, base_color=atlas.image(color))
 
     def pose(self, params: dict[str, Float[Tensor, "1 _"]]) -> "Pose":

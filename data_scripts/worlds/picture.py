@@ -25,7 +25,7 @@ from sa0lib.mesh import vertex_normals
 
 AOV = "albedo:albedo,normal:sh_normal,uv:uv"  # what the denoiser is guided by, and the ownership of pixels
 AOV_SAMPLES = 4  # per pixel: edges of clothes in the matte are this fine; noise of the guides is filtered
-MAX_DEPTH = 3  # light paths: straight from a light, or by one other surface
+MAX_DEPTH = 5  # segments of light paths: fair hair is fair because light passes through several strands
 REACH = 0.9  # metres: no part of a person is further from the middle of the head in what a camera sees
 NOT_HEAD = 1000.0  # texture coordinate of what is no part of the head, far from every chart
 MITSUBA_AXES = np.diag([-1.0, -1.0, 1.0, 1.0])  # its cameras have x to the left, y up, z forward

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sa0lib.datasets.manifest import index_sequence, read_manifest, sequence_sha
 from sa0lib.profile import WorldSize, current_profile
 
 IN_FLIGHT = 48  # jobs handed to the processes: enough for many cores, few enough that clips are soon put together
-CHUNK = 24  # shots that a process makes in one go; long clips are shared among processes
+CHUNK = 48  # shots that a process makes in one go; long clips are shared among processes
 MAKERS = ("mitsuba", "pyoidn", "numpy", "scipy", "torch")  # packages whose versions a picture may depend on
 
 
@@ -57,7 +58,9 @@ def _finish(world: str, size: WorldSize, index: int, parts: Path, out: Path, mar
 def make_clips(
     world: World, size: WorldSize, indices: list[int], root: Path, variant: str, pool: Executor, note: str
 ) -> Iterator[float]:
-    """Make these clips of a world in `root`, those that are not there; yields the processor seconds of each job.
+    """Make these clips of a world in `root`, those that are not there, as this generator is run through.
+
+    Yields the processor seconds of each job.
 
     Loose shots wait in `root/.parts/<fingerprint>`, so those of other code are never mixed in.
     """
@@ -98,11 +101,12 @@ def make_world(world: World, size: WorldSize, root: Path, pool: Executor) -> Non
     start = time.perf_counter()
     count, variant = n_clips(world, size), best_variant(size.frames * size.cameras)
     effort = root / ".made" / "seconds.json"
+    effort.parent.mkdir(parents=True, exist_ok=True)
     try:
         seconds = json.loads(effort.read_text())
     except (FileNotFoundError, ValueError):  # the first run, or one that was stopped while it wrote this
         seconds = {"processor": 0.0, "wall": 0.0}
-    for spent in make_clips(world, size, list(range(count)), root, variant, pool, world.name):
+    for spent in chain([0.0], make_clips(world, size, list(range(count)), root, variant, pool, world.name)):
         seconds["processor"] += spent
         now = time.perf_counter()
         seconds["wall"] += now - start
