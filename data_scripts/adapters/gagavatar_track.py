@@ -40,11 +40,11 @@ from data_scripts.adapters.fields import field, numbers, read_picture
 from data_scripts.adapters.files import require, rigid
 from data_scripts.adapters.frames import check_size, head_codes, hold_out, subjects, summary
 from data_scripts.adapters.report import Report
-from data_scripts.adapters.safe_pickle import load
 from data_scripts.track.choose import TRACK_PYTHON
 from data_scripts.track.matte import enlarge
 from sa0lib.camera import from_gagavatar_track
 from sa0lib.datasets import Record, check_replaceable, whole_folder, write_sequence
+from sa0lib.safe_pickle import load
 
 NAME = "gagavatar_track"
 BASIS = "FLAME 2020"

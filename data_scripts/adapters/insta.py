@@ -34,11 +34,11 @@ from data_scripts.adapters.fields import field, matte_box, numbers, read_picture
 from data_scripts.adapters.files import require, rigid, unique_json
 from data_scripts.adapters.frames import check_picture, check_size, head_codes, hold_out, split_alpha, subjects, summary
 from data_scripts.adapters.report import Report
-from data_scripts.adapters.safe_pickle import load_torch
 from sa0lib.camera import Camera, from_opengl_c2w, invert_rigid
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.datasets.layout import inside
 from sa0lib.rotation import matrix_to_axis_angle, rotation_6d_to_matrix
+from sa0lib.safe_pickle import load_torch
 
 NAME = "insta"
 BASIS = "FLAME 2020"

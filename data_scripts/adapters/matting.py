@@ -4,8 +4,6 @@ The network runs in the tracker's own environment (`make track` creates it) thro
 mattes are then steadied in time and refined on the pictures as the tracker's are.
 """
 
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from scipy.ndimage import label, maximum_filter
 
 from data_scripts.adapters.fields import read_picture
 from data_scripts.adapters.frames import check_size
-from data_scripts.track.choose import DETECT
+from data_scripts.track.choose import detect_frames
 from data_scripts.track.matte import MATTE, crop, guided_filter, steady
 
 BLACK = 2  # of 255: JPEG keeps a flat black at 0, hair in shadow has noise above this
@@ -30,38 +28,14 @@ def from_folder(folder: Path, key: str, size: int) -> UInt8[np.ndarray, "S S"]:
     return np.asarray(picture.getchannel("A") if "A" in picture.getbands() else picture.convert("L"))
 
 
-def run_detector(frames: Iterable[UInt8[np.ndarray, "S S 3"]], size: int, python: Path) -> dict[str, np.ndarray]:
-    """Stream square pictures through `detect.py`; returns its arrays. Raises RuntimeError with its last words."""
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+b") as log:
-        out = Path(folder) / "detections.npz"
-        command = [str(c) for c in (python, DETECT, out, "--width", size, "--height", size)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        try:
-            for frame in frames:
-                child.stdin.write(np.ascontiguousarray(frame).data)
-            child.stdin.close()
-            failed = child.wait() != 0
-        except BrokenPipeError:
-            failed = child.wait() is not None
-        finally:
-            child.kill()
-            child.wait()
-        if failed:
-            log.seek(0)
-            words = log.read().decode(errors="replace").strip().splitlines()[-5:]
-            raise RuntimeError("the segmentation failed:\n  " + "\n  ".join(words))
-        with np.load(out) as file:
-            return {key: file[key] for key in file.files}
-
-
 def segment(
     frames: Callable[[], Iterable[UInt8[np.ndarray, "S S 3"]]], size: int, python: Path
 ) -> tuple[UInt8[np.ndarray, "N M M"], Bool[np.ndarray, "N"]]:
     """Mattes of consecutive square pictures at MATTE px, and in which of them a face was found: the others have none.
 
-    Raises RuntimeError if the network cannot be run.
+    Raises FileNotFoundError or RuntimeError if the network cannot be run.
     """
-    found = run_detector(frames(), size, python)
+    found = detect_frames(frames(), size, size, python)
     kept = found["window"][:, 2] > 1  # a picture without a face has a window of 1 px
     square = np.array([0.0, 0.0, size])
     mattes = np.zeros((len(kept), MATTE, MATTE), np.uint8)

@@ -3,10 +3,11 @@
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from scipy.spatial import ConvexHull
 from tqdm import tqdm
 
@@ -29,8 +30,27 @@ NECK = 0.45  # of the face's height, below the chin, belongs to it as well
 def run_detector(info: VideoInfo, python: Path = TRACK_PYTHON) -> dict[str, np.ndarray]:
     """Stream a video through `detect.py` in its own environment; returns its arrays.
 
-    Raises FileNotFoundError without that environment, RuntimeError with its last words if it fails, ValueError for a
-    damaged, cut-off or too short video.
+    Raises what `detect_frames` does, and ValueError for a damaged, cut-off or too short video.
+    """
+    decoded = 0
+
+    def frames() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        nonlocal decoded
+        for frame in tqdm(read_frames(info.path), "detect", info.frames or None, unit="frame"):
+            yield frame
+            decoded += 1
+
+    found = detect_frames(frames(), info.width, info.height, python)
+    check_count(info, decoded)
+    return found
+
+
+def detect_frames(
+    frames: Iterable[UInt8[np.ndarray, "H W 3"]], width: int, height: int, python: Path = TRACK_PYTHON
+) -> dict[str, np.ndarray]:
+    """Stream pictures of one size through `detect.py`.
+
+    Raises FileNotFoundError without its environment, RuntimeError with its last words if it fails.
     """
     if not Path(python).is_file():
         raise FileNotFoundError(
@@ -39,13 +59,11 @@ def run_detector(info: VideoInfo, python: Path = TRACK_PYTHON) -> dict[str, np.n
         )
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+b") as log:
         out = Path(folder) / "detections.npz"
-        command = [python, DETECT, out, "--width", str(info.width), "--height", str(info.height)]
-        child = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=log, stderr=log)
-        decoded = 0
+        command = [str(c) for c in (python, DETECT, out, "--width", width, "--height", height)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
-            for frame in tqdm(read_frames(info.path), "detect", info.frames or None, unit="frame"):
-                child.stdin.write(frame.data)
-                decoded += 1
+            for frame in frames:
+                child.stdin.write(np.ascontiguousarray(frame).data)
             child.stdin.close()
             failed = child.wait() != 0
         except BrokenPipeError:
@@ -57,7 +75,6 @@ def run_detector(info: VideoInfo, python: Path = TRACK_PYTHON) -> dict[str, np.n
             log.seek(0)
             words = log.read().decode(errors="replace").strip().splitlines()[-5:]
             raise RuntimeError("the face detector failed:\n  " + "\n  ".join(words))
-        check_count(info, decoded)
         with np.load(out) as file:
             return {key: file[key] for key in file.files}
 

@@ -1,25 +1,28 @@
 """Pickles of arrays in plain containers, read without running anything that is inside them.
 
-A pickle is a program: loading one the usual way runs whatever its author wrote. Trackers write their results as pickles
-all the same. Here every name in the pickle becomes a record that only remembers its arguments and state; arrays are
-built afterwards, from raw bytes, by this file. A name that no array needs is refused. (`sa0lib/flame_files.py` does the
-same for FLAME's own, older kind of pickle.)
+A pickle is a program: loading one the usual way runs whatever its author wrote. FLAME and every tracker come as pickles
+all the same. So the unpickler here knows a short list of names, and even those it does not call: for each it makes a
+record that only remembers its arguments and state; afterwards this file looks into the records and builds arrays from
+raw bytes. Every other name is refused.
 """
 
 import io
 import pickle
 import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from sa0lib.flame_files import RefusedGlobal
+
+class RefusedGlobal(ValueError):
+    """A pickle asked for something other than an array."""
 
 
-class _Record:
-    """Stands for a call in the pickle: its arguments, and the state set afterwards. Does nothing."""
+class Record:
+    """Stands for an object in the pickle: what it would have been called with, and its state. Does nothing."""
 
     kind = ""
 
@@ -32,9 +35,16 @@ class _Record:
         self.state = state
 
 
-_ADMITTED = {
-    (module, name): type(kind, (_Record,), {"kind": kind})
-    for module, name, kind in [
+Admitted = dict[tuple[str, str], type[Record]]  # (module, name) -> what stands for it
+
+
+def records(names: Iterable[tuple[str, str, str]]) -> Admitted:
+    """Stand-ins for (module, name, kind)."""
+    return {(module, name): type(kind, (Record,), {"kind": kind}) for module, name, kind in names}
+
+
+ARRAYS = records(
+    [
         ("numpy.core.multiarray", "_reconstruct", "array"),  # numpy 1
         ("numpy._core.multiarray", "_reconstruct", "array"),  # numpy 2
         ("numpy.core.multiarray", "scalar", "scalar"),
@@ -43,23 +53,37 @@ _ADMITTED = {
         ("numpy._core.numeric", "_frombuffer", "buffer"),
         ("numpy", "ndarray", "class"),
         ("numpy", "dtype", "dtype"),
-        ("_codecs", "encode", "bytes"),  # bytes in protocol 2
+        ("_codecs", "encode", "bytes"),  # how Python 3 writes bytes in a Python 2 pickle
     ]
-}
+)
 
 
 class _Unpickler(pickle._Unpickler):  # the Python one: a few bytes can make the C one take all memory
-    def __init__(self, file: IO[bytes], path: Path):
-        super().__init__(file)
-        self.path = path
+    def __init__(self, file: IO[bytes], path: Path, admitted: Admitted):
+        super().__init__(file, encoding="latin1")  # Python 2 strings hold raw bytes
+        self.path, self.admitted = path, admitted
 
     def find_class(self, module: str, name: str) -> type:
-        if (module, name) not in _ADMITTED:
+        if (module, name) not in self.admitted:
             raise RefusedGlobal(
                 f"{self.path}: refused. This pickle asks for {module}.{name}, which no table of numbers needs and "
-                "which could run code on this machine; nothing was run. Do not use this file: make it anew yourself"
+                "which could run code on this machine; nothing was run. Take the file from its source again, or make "
+                "it anew yourself"
             )
-        return _ADMITTED[module, name]
+        return self.admitted[module, name]
+
+
+def read_records(file: IO[bytes], path: Path, admitted: Admitted = ARRAYS) -> Any:
+    """What an open pickle holds, with records in the place of objects; `path` is for messages.
+
+    Raises ValueError: damaged, or (`RefusedGlobal`) it names something that is not admitted.
+    """
+    try:
+        return _Unpickler(file, path, admitted).load()
+    except RefusedGlobal:
+        raise
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise ValueError(f"{path}: damaged or not a pickle ({error!r}); copy, download or make it again") from error
 
 
 def _bytes(value: Any) -> bytes:
@@ -67,21 +91,22 @@ def _bytes(value: Any) -> bytes:
         text, encoding = value.args
         if encoding != "latin1":
             raise TypeError(f"bytes in {encoding!r}")
-        return text.encode("latin1")
-    return bytes(memoryview(value))
+        value = text
+    return value.encode("latin1") if isinstance(value, str) else bytes(memoryview(value))
 
 
-def _array(record: _Record) -> np.ndarray:
-    axes = None
-    if record.kind == "array":
+def to_array(record: Any) -> np.ndarray:
+    """Numbers from the record of an array. Raises TypeError for any other record."""
+    axes, kind = None, getattr(record, "kind", "")
+    if kind == "array":
         _, shape, dtype, fortran, data = record.state
         order = "F" if fortran else "C"
-    elif record.kind == "buffer":
+    elif kind == "buffer":
         data, dtype, shape, order, *axes = record.args
-    elif record.kind == "scalar":
+    elif kind == "scalar":
         (dtype, data), shape, order = record.args, (), "C"
     else:
-        raise TypeError(f"no array but {record.kind!r}")
+        raise TypeError(f"no array but {kind or type(record).__name__}")
     code = (dtype.state[1] if dtype.state else "=") + dtype.args[0]  # byte order first
     if not re.fullmatch(r"[<>=|]([fiu][1248]|b1)", code):
         raise TypeError(f"an array of {code!r}, not of numbers")
@@ -101,8 +126,8 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
     elif isinstance(value, list | tuple):
         done[id(value)] = out = []
         out.extend(_plain(item, done) for item in value)
-    elif isinstance(value, _Record):
-        done[id(value)] = out = _array(value)
+    elif isinstance(value, Record):
+        done[id(value)] = out = to_array(value)
     elif isinstance(value, bool | int | float | str | None):
         return value
     else:
@@ -110,14 +135,13 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
     return out
 
 
-def _load(file: IO[bytes], path: Path) -> Any:
+def read(file: IO[bytes], path: Path) -> Any:
+    """`load` of an open file; `path` is for messages."""
+    tree = read_records(file, path)
     try:
-        tree = _Unpickler(file, path).load()
         return _plain(tree, {})
-    except RefusedGlobal:
-        raise
-    except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(f"{path}: damaged, or not a table of arrays ({error!r}); copy or make it again") from error
+    except Exception as error:  # whatever a damaged pickle has put into the records
+        raise ValueError(f"{path}: no table of arrays ({error!r}); copy, download or make it again") from error
 
 
 def load(path: Path | str) -> Any:
@@ -131,7 +155,7 @@ def load(path: Path | str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     with path.open("rb") as file:
-        return _load(file, path)
+        return read(file, path)
 
 
 def load_torch(path: Path | str) -> Any:
@@ -150,4 +174,4 @@ def load_torch(path: Path | str) -> Any:
             data = archive.read(member)
     except (zipfile.BadZipFile, StopIteration, OSError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path}: damaged, or not written by torch.save ({error!r}); copy it again") from error
-    return _load(io.BytesIO(data), path)
+    return read(io.BytesIO(data), path)
