@@ -1,7 +1,7 @@
 """The reader's own FLAME files, read without running anything that is inside them.
 
-FLAME comes as a Python 2 pickle of numpy, scipy and chumpy objects. `sa0lib/safe_pickle.py` turns those into records that
-remember what they would have been called with; here they become arrays, and none of the three libraries is reached.
+FLAME comes as a Python 2 pickle of numpy, scipy and chumpy objects. `sa0lib/safe_pickle.py` turns those into records
+that remember what they would have been called with; here they become arrays, without any of the three being called.
 """
 
 from pathlib import Path

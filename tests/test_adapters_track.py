@@ -244,7 +244,7 @@ def test_a_network_that_fails_says_why(small):
     folder, out = small
     path = detector(folder, [True, True])
     path.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no mediapipe here')\n")
-    with pytest.raises(RuntimeError, match="(?s)segmentation failed.*no mediapipe here"):
+    with pytest.raises(RuntimeError, match="(?s)detector failed.*no mediapipe here"):
         track.convert(folder, out, python=path)
     assert not out.exists()
 
