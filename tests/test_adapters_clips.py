@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_scripts.adapters import celebv_hq, hdtf, nersemble, nersemble_benchmark, vfhq
 from data_scripts.adapters.__main__ import main
-from data_scripts.adapters.clips import Clip, Codes, convert_clips, cut
+from data_scripts.adapters.clips import Clip, Codes, convert_clips, cut, take
 from data_scripts.adapters.videos import read_span
 from data_scripts.track.rig import LandmarkRig
 from data_scripts.track.video import read_frames
@@ -138,6 +138,49 @@ def test_what_gagavatar_tracks_adapter_nests_is_found(upload, tmp_path):
     write_dataset(tmp_path / "tracked" / "a_0" / "a_0")
     found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", Codes(tracked=tmp_path / "tracked"))
     assert found == [tmp_path / "out" / "a_0"] and len(Sequence(found[0], "train")) == 40
+
+
+def test_a_clip_is_written_anew_when_its_split_or_the_number_of_frames_changes(upload, tmp_path):
+    out, codes = tmp_path / "out", {"tracked": tmp_path / "tracked"}
+    write_dataset(tmp_path / "tracked" / "a_0")
+    for split, frames in (("train", 5), ("test", 5), ("test", 7)):
+        convert_clips("toy", [Clip("a_0", upload, "a", split=split)], out, Codes(frames=frames, **codes))
+        assert {k: span.frames for k, span in read_manifest(out).sequences[0].splits.items()} == {split: frames}
+
+
+@pytest.mark.parametrize("prefix", ["../a_0/", "{tracked}/"])
+def test_a_path_of_a_tracked_clip_never_leads_out_of_the_folder_that_is_written(upload, tmp_path, prefix):
+    tracked = write_dataset(tmp_path / "tracked" / "a_0", 4)
+    (tmp_path / "out" / "a_0").mkdir(parents=True)
+    path = tracked / "transforms_train.json"
+    data = json.loads(path.read_text())
+    for entry in data["frames"]:
+        entry["file_path"] = prefix.format(tracked=tracked.resolve()) + entry["file_path"]
+    path.write_text(json.dumps(data))
+    with whole_folder(tmp_path / "out" / "other") as part:
+        take(tracked, part, "train", None)
+        assert len(Sequence(part, "train")) == 4
+    assert not any((tmp_path / "out" / "a_0").iterdir())
+
+
+def test_a_tracked_clip_needs_no_file_for_a_split_without_frames(upload, tmp_path):
+    (write_dataset(tmp_path / "tracked" / "a_0", 4) / "transforms_val.json").unlink()
+    found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", Codes(tracked=tmp_path / "tracked"))
+    assert len(Sequence(found[0], "train")) == 4
+
+
+def test_without_any_video_nothing_is_begun(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none of the listed clips' videos is here"):
+        convert_clips("toy", [], tmp_path / "out", Codes(**NO_TRACKER))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_several_sizes_make_no_clip(tmp_path):
+    folder = toys.write_vfhq(tmp_path / "in", {"Clip+x+P0+C0+F0-3": 3}) / "Clip+x+P0+C0+F0-3"
+    Image.fromarray(toys.picture(1, 100, 80)).save(sorted(folder.iterdir())[1])
+    with pytest.raises(ValueError, match="x: frame 1 is 100 x 80 px, the first 144 x 144"):
+        cut(Clip("x", folder, "x"), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_clips_without_codes_are_cut_and_wait_and_the_next_run_goes_on(upload, tmp_path, capsys):

@@ -171,6 +171,29 @@ def test_a_dry_run_reports_and_writes_nothing(actor, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_codes_are_looked_for_inside_the_actors_folder_only(small):
+    folder = small[0].resolve()
+    entry = {"exp_path": "00001.txt", "where": folder / "transforms.json"}
+    assert all(insta.code_path(folder, entry, name).is_relative_to(folder) for name in insta.CODES)
+
+
+@pytest.mark.parametrize("place", ["", ".."])
+def test_a_source_is_never_replaced_by_what_is_made_of_it(small, place):
+    folder = small[0]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit, match="which is only read"):
+        main([insta.NAME, str(folder), str(folder / place)])
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_another_original_actor_is_not_taken_for_an_earlier_output(small):
+    other = small[0].parent / "other"
+    toys.write_insta(other, 3, 1)
+    with pytest.raises(SystemExit, match="nothing was changed"):
+        main([insta.NAME, str(small[0]), str(other)])
+    assert (other / "transforms.json").is_file()
+
+
 def test_a_dry_run_lists_everything_that_is_missing(small, capsys):
     folder, out = small
     (folder / "images" / "00000.png").unlink()

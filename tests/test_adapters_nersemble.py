@@ -506,6 +506,10 @@ BROKEN_TASK = {
     "a pickle for an npz": (pickled, "v2.npz is refused.*Nothing in it was run"),
     "a video shorter than its codes": (short_video, f"cam_{FRONT}.mp4: it ends before frame 5"),
     "no pose of the camera": (benchmark_calibration(put("world_2_cam", FRONT, value=None)), "world_2_cam has no"),
+    "a mirrored picture": (
+        benchmark_calibration(put("intrinsics", FRONT, value=np.diag([-900.0, 900, 1]).tolist())),
+        r"intrinsics.222200037 is no matrix \[\[fx",
+    ),
     "intrinsics shared by all": (
         benchmark_calibration(put("intrinsics", value=toys.BENCHMARK_K.tolist())),
         "camera_params.json: intrinsics has no '222200037'",

@@ -379,6 +379,7 @@ CATALOGUE = {
     "truncated pickle": (cut("optim.pkl", 900), r"optim.pkl: damaged"),
     "not a table": (lambda folder: write(folder, [1, 2]), r"optim.pkl is no table of frames"),
     "empty table": (lambda folder: write(folder, {}), r"optim.pkl is no table of frames"),
+    "frame without a name": (renamed(f"{VIDEO}_1", ""), r"optim.pkl is no table of frames"),
     "missing field": (edited("transform_matrix", None), rf"optim.pkl/{VIDEO}_1 has no 'transform_matrix'"),
     "NaN pose": (edited("posecode", NAN), rf"optim.pkl/{VIDEO}_1: posecode holds NaN"),
     "wrong width": (edited("expcode", np.zeros(50, np.float32)), rf"{VIDEO}_1: expcode must be .*\[100\], not \[50\]"),

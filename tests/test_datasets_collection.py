@@ -215,6 +215,24 @@ def test_a_sequence_too_short_for_four_sources_is_refused_before_training(tmp_pa
         FolderBatches(Collection(root, "train"), phase_2(10), 1)
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"batch_size": 0}, "batch_size and size must be at least 1"),
+        ({"size": 0}, "batch_size and size must be at least 1"),
+        ({"first_step": 5}, "first_step must be 0 to 4"),
+    ],
+)
+def test_numbers_that_make_no_batch_are_refused(world, changes, words):
+    with pytest.raises(ValueError, match=words):
+        FolderBatches(Collection(world, "train"), phase_1(4), **({"batch_size": 2} | changes))
+
+
+def test_a_sequence_goes_to_a_worker(world):
+    sequence = pickle.loads(pickle.dumps(Sequence(world / "000000", "train")))
+    assert torch.equal(sequence[0].image, Sequence(world / "000000", "train")[0].image)
+
+
 def test_pictures_of_several_sizes_make_no_batch(tmp_path):
     root = tmp_path / "mixed"
     write_collection(root / "a", 1, 5, size=16)

@@ -242,6 +242,11 @@ CASES = {
     ],
     manifest: [
         ("manifest that is a list", put("world/manifest.json", b"[]"), "manifest.json must be an object, not list"),
+        (
+            "manifest with a key twice",
+            put("world/manifest.json", lambda raw: raw.replace(b'"name": "toy"', b'"name": "toy", "name": "x"')),
+            "manifest.json is damaged.*'name' stands there twice",
+        ),
         ("manifest cut off", put("world/manifest.json", lambda raw: raw[:-50]), "manifest.json is damaged"),
         ("future format", in_manifest(lambda d: d.update(format=9)), "format is 9, this reader"),
         ("world without a name", in_manifest(lambda d: d["world"].pop("name")), "world has no 'name'"),
@@ -263,6 +268,12 @@ CASES = {
         ("wrong count of frames", span(frames=9), "transforms_train.json has 10 frames, the manifest says 9"),
         ("sequence of another basis", in_manifest(lambda d: d.update(basis="FLAME 2020")), "codes_basis is"),
         ("sequence that is a link", link("world/000000", "elsewhere"), "name '000000' points outside"),
+        (
+            "transforms with a key twice",
+            put("world/000000/transforms_train.json", lambda raw: raw.replace(b'"w": 16', b'"w": 16, "w": 8', 1)),
+            "transforms_train.json is no list of frames.*'w' stands there twice",
+        ),
+        ("empty face box", frame(face_box=[9, 2, 5, 9]), "frame 1, face_box must be x0 y0 x1 y1"),
         (
             "sequence that is gone",
             lambda base: shutil.rmtree(base / "world/000000"),
@@ -381,6 +392,7 @@ RECORDS = [
     ("matte of another size", {"mask": np.zeros((8, 16), np.uint8)}, "differ in size"),
     ("NaN in the camera", {"camera": bad_camera()}, "K or viewmat of the camera holds NaN"),
     ("NaN in the box", {"face_box": (0, 0, NAN, 1)}, "face_box must be four finite numbers"),
+    ("box that is empty", {"face_box": (5, 2, 5, 9)}, "face_box must be x0 y0 x1 y1 with x0 < x1"),
     ("box of three", {"face_box": (0, 0, 1)}, "face_box must be four finite numbers"),
     ("unknown split", {"split": "eval"}, "split must be one of"),
     ("negative timestep", {"timestep": -1}, "timestep must be an integer from 0"),

@@ -230,7 +230,16 @@ def test_a_clip_that_is_too_short_is_refused_by_what_it_lacks(mode, clip, words)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 0}, {"max_sources": 0}, {"cross_camera": 1.5}, {"temperature_end": 0}, {"anneal_share": 2}]
+    "changes",
+    [
+        {"steps": 0},
+        {"max_sources": 0},
+        {"cross_camera": 1.5},
+        {"temperature_end": 0},
+        {"anneal_share": 2},
+        {"direction_weight": -1.0},
+        {"expression_weight": float("nan")},
+    ],
 )
 def test_a_configuration_out_of_range_is_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes)).removesuffix("_end")):

@@ -169,7 +169,7 @@ def track(codes, head, video):
             },
             kept=np.arange(1, FRAMES),
             squares=squares[1:],
-            face_boxes=rng.uniform(0, SIZE, (FRAMES - 1, 4)),
+            face_boxes=np.sort(rng.uniform(0, SIZE, (FRAMES - 1, 2, 2)), 1).reshape(-1, 4),  # low, high corner
             errors=rng.uniform(0, 4, (FRAMES - 1, 68)),
             mattes=rng.integers(0, 256, (FRAMES - 1, MATTE, MATTE), dtype=np.uint8),
             fit=truth.select(torch.arange(1, FRAMES)),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -415,6 +416,16 @@ def test_an_unknown_rung_is_one_clear_line(monkeypatch, capsys):
     monkeypatch.setenv("SA0_PROFILE", "moon")
     _, error = run(monkeypatch, capsys, "celeb")
     assert error.startswith("worlds: SA0_PROFILE='moon'") and len(error.splitlines()) == 1
+
+
+def test_a_process_that_dies_is_one_clear_line(monkeypatch, capsys, tmp_path):
+    def dies(*_):
+        raise BrokenProcessPool("a process was terminated abruptly")
+
+    monkeypatch.setattr(command, "DATA", tmp_path)
+    monkeypatch.setattr(command, "make_world", dies)
+    _, error = run(monkeypatch, capsys, "celeb")
+    assert error == "worlds: a process was terminated abruptly"
 
 
 def test_the_command_goes_on_with_a_world_and_then_proves_it(monkeypatch, capsys, celeb):

@@ -28,6 +28,13 @@ def modules() -> list[ModuleType]:
     return [module for module in found if hasattr(module, "convert")]
 
 
+def check_apart(out: Path, inputs: Sequence[Path]) -> None:
+    """Raise ValueError if replacing `out` would take away what is read: an input, or a folder around one."""
+    for path in inputs:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"{out} is, or holds, {path}, which is only read: choose another folder to write")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one adapter. Returns 0, or 1 when a dry run finds something missing; errors leave through SystemExit."""
     parser = argparse.ArgumentParser(
@@ -56,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report = module.inspect(source, **options)
             print(report)
             return 0 if report.ok else 1
+        check_apart(out, [source, *(value for value in options.values() if isinstance(value, Path))])
         for path in module.convert(source, out, **options):
             print(f"wrote {path}")
     except (ValueError, OSError, RuntimeError) as error:

@@ -8,8 +8,8 @@ The datasets of web videos hold pixels and boxes, no codes. So each clip goes th
 3. take: evenly spaced frames of it, all in one split, become the dataset OUT/NAME, bit for bit.
 
 OUT/clips.jsonl gets a line per clip and run. A second run goes on where the first stopped: a clip that is written is
-left alone, one that failed is not tried again without --retry. OUT/manifest.json lists the datasets, for
-`sa0lib.datasets.Collection`. OUT/clips may be deleted when all is written.
+left alone unless it is now of another split or --frames, one that failed is not tried again without --retry.
+OUT/manifest.json lists the datasets, for `sa0lib.datasets.Collection`. OUT/clips may be deleted when all is written.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from data_scripts.track.__main__ import track_video
 from data_scripts.track.choose import TRACK_PYTHON
 from data_scripts.track.dataset import write_dataset
 from sa0lib.datasets import Sequence, index_sequence, whole_folder, write_manifest
-from sa0lib.datasets.layout import SPLITS
+from sa0lib.datasets.layout import SPLITS, inside
 from sa0lib.datasets.manifest import NAME, SequenceEntry, Span
 from sa0lib.head import load_head
 from sa0lib.paths import ASSETS
@@ -115,12 +115,15 @@ def cut(clip: Clip, folder: Path) -> Path:
 
 def take(tracked: Path, part: Path, split: str, frames: int | None) -> int:
     """Copy evenly spaced frames of a dataset, of all its splits, into the one `split` of `part`; returns how many."""
-    entries = [entry for name in SPLITS for entry in Sequence(tracked, name).entries]
+    splits = [name for name in SPLITS if (tracked / f"transforms_{name}.json").is_file()]
+    entries = [entry for name in splits for entry in Sequence(tracked, name).entries]  # checks: paths stay in `tracked`
     entries.sort(key=lambda entry: (entry["timestep_index"], entry.get("camera_index", 0)))
     count = min(frames or len(entries), len(entries))
     chosen = [entries[i] for i in np.linspace(0, len(entries) - 1, count).round().astype(int)]
     for entry in chosen:
         for name in ("file_path", "fg_mask_path", "flame_param_path"):
+            path = inside(tracked, entry[name], name)  # without .. and not absolute, which would lead out of `part`
+            entry[name] = path.relative_to(tracked.resolve()).as_posix()
             (part / entry[name]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(tracked / entry[name], part / entry[name])
     for name in KEPT:
@@ -170,7 +173,12 @@ def _carry(clip: Clip, out: Path, codes: Codes) -> dict:
         with whole_folder(out / clip.name) as part:
             take(tracked, part, clip.split, codes.frames)
     entry = index_sequence(out, clip.name, clip.identity, extra={"source": clip.source.name})
-    return {"clip": clip.name, "state": "written", "entry": asdict(entry)}
+    return {"clip": clip.name, "state": "written", **_asked(clip, codes), "entry": asdict(entry)}
+
+
+def _asked(clip: Clip, codes: Codes) -> dict:
+    """What a written clip must agree with, or it is written anew: an old split would leak test videos into training."""
+    return {"split": clip.split, "frames": codes.frames}
 
 
 def convert_clips(world: str, clips: list[Clip], out: Path, codes: Codes) -> list[Path]:
@@ -179,15 +187,17 @@ def convert_clips(world: str, clips: list[Clip], out: Path, codes: Codes) -> lis
     A clip that cannot be cut or tracked is logged with its reason and does not stop the others. `world` is the
     manifest's name of the collection.
 
-    Raises FileExistsError if `out` holds something else than an earlier run; ValueError if two clips have one name,
-    `frames` is not positive, nothing came of any clip, or the codes belong to different heads; RuntimeError if the
-    tracker itself does not work.
+    Raises FileNotFoundError if there is no clip; FileExistsError if `out` holds something else than an earlier run;
+    ValueError if two clips have one name, `frames` is not positive, nothing came of any clip, or the codes belong to
+    different heads; RuntimeError if the tracker itself does not work.
     """
     log = out / LOG
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not log.is_file())):
         raise FileExistsError(f"{out} exists and is no folder of clips: choose another, nothing was changed")
     if codes.frames is not None and codes.frames < 1:
         raise ValueError(f"--frames must be positive, not {codes.frames}")
+    if not clips:
+        raise FileNotFoundError("none of the listed clips' videos is here: a dry run says what is missing")
     names = [clip.name for clip in clips]
     if len(set(names)) < len(names):
         raise ValueError(f"two clips are called {next(n for n in names if names.count(n) > 1)!r}; remove one")
@@ -201,6 +211,7 @@ def convert_clips(world: str, clips: list[Clip], out: Path, codes: Codes) -> lis
         for clip in tqdm(clips, "clips", unit="clip", disable=len(clips) < 2):
             line = last.get(clip.name, {})
             written = (out / clip.name / "transforms_train.json").is_file() and line.get("state") == "written"
+            written = written and line.items() >= _asked(clip, codes).items()
             if not written and (line.get("state") != "failed" or codes.retry):
                 try:
                     line = _carry(clip, out, codes)
@@ -217,7 +228,7 @@ def convert_clips(world: str, clips: list[Clip], out: Path, codes: Codes) -> lis
     if reasons:
         print(f"{len(reasons)} of {len(clips)} clips failed (--retry tries again), the first is {reasons[0]}")
     if not entries and not waiting:
-        raise ValueError(f"{out}: nothing came of {len(clips)} clips; {reasons[0] if reasons else 'the list is empty'}")
+        raise ValueError(f"{out}: nothing came of {len(clips)} clips; {reasons[0]}")
     if waiting:
         print(f"{len(waiting)} clips cut, not tracked: {hint(codes)}")
     if entries:

@@ -3,7 +3,6 @@
 import json
 import re
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float
 
 from data_scripts.adapters.fields import numbers, rotation
 from data_scripts.adapters.report import Report
+from sa0lib.datasets.layout import unique
 
 LARGEST_NPZ = 2**31  # bytes unpacked: a tracked sequence is a few MB, more is a mistake or an attack
 NAME = re.compile(r"[\w+\-]+(\.[\w+\-]+)*", re.ASCII)
@@ -31,14 +31,6 @@ def safe_name(name: str, where: str) -> str:
 
 def unique_json(path: Path) -> dict:
     """A JSON object in which no key may stand twice. Raises FileNotFoundError; ValueError naming the file."""
-
-    def unique(pairs: list[tuple[str, object]]) -> dict:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) < len(keys):
-            twice = Counter(keys).most_common(1)[0][0]
-            raise ValueError(f"{twice!r} stands there twice in one object; keep the right one")
-        return dict(pairs)
-
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:

@@ -150,7 +150,7 @@ def read_codes(folder: Path, chosen: Options) -> tuple[dict[str, dict[str, np.nd
     name = chosen.codes or ("smoothed" if (folder / "smoothed.pkl").is_file() else "optim")
     path = folder / f"{name}.pkl"
     table = load(path)
-    if not isinstance(table, dict) or not table or not all(isinstance(key, str) for key in table):
+    if not isinstance(table, dict) or not table or not all(isinstance(key, str) and key for key in table):
         raise ValueError(f"{path} is no table of frames: is it from GAGAvatar_track, and did it find a face?")
     codes = {}
     for key, record in table.items():
@@ -197,8 +197,11 @@ def open_lmdb(folder: Path) -> Iterator[lmdb.Transaction]:
         pages = environment.info()["last_pgno"] + 1
         if path.stat().st_size < pages * environment.stat()["psize"]:  # reading beyond its end would kill the process
             raise ValueError(f"{path} is cut off, {pages} pages are announced: copy it again")
-        with environment.begin(buffers=True) as transaction:
-            yield transaction
+        try:
+            with environment.begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise ValueError(f"{path} cannot be read ({error}): copy it again, or dump and load it anew") from error
 
 
 def pictures(

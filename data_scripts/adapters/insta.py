@@ -37,13 +37,13 @@ from data_scripts.adapters.report import Report
 from sa0lib.camera import Camera, from_opengl_c2w, invert_rigid
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.datasets.layout import inside
+from sa0lib.datasets.splits import HELD_OUT
 from sa0lib.rotation import matrix_to_axis_angle, rotation_6d_to_matrix
 from sa0lib.safe_pickle import load_torch
 
 NAME = "insta"
 BASIS = "FLAME 2020"
 CODES = {"exp": 100, "shape": 300, "jaw": 6, "eyes": 12}
-TEST_FRAMES = 350  # where the folder brings no split of its own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,7 @@ def frames(root: Path, test_frames: int | None) -> tuple[list[str], list[dict]]:
         entries = [entry for entries in parts.values() for entry in entries]
     else:
         entries = read_entries(root / "transforms.json")
-        splits = hold_out(len(entries), TEST_FRAMES if test_frames is None else test_frames, root / "transforms.json")
+        splits = hold_out(len(entries), HELD_OUT if test_frames is None else test_frames, root / "transforms.json")
     numbers_seen: dict[int, dict] = {}
     for entry in entries:
         if (first := numbers_seen.setdefault(entry["number"], entry)) is not entry:
@@ -142,8 +142,10 @@ def camera(entry: dict, axes: str) -> Camera:
 
 def code_path(root: Path, entry: dict, name: str) -> Path:
     """flame/exp/00012.txt of the entry's exp_path, and the same of the other codes beside it."""
-    exp = inside(root, entry["exp_path"], f"{entry['where'].name} exp_path")
-    return exp if name == "exp" else exp.parent.parent / name / exp.name
+    exp = Path(entry["exp_path"])
+    return inside(
+        root, str(exp if name == "exp" else exp.parent.parent / name / exp.name), f"{entry['where'].name} exp_path"
+    )
 
 
 def frame_path(root: Path, entry: dict) -> Path:

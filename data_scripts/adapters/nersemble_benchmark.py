@@ -27,6 +27,7 @@ from scipy.spatial.transform import Rotation
 from data_scripts.adapters.fields import field, matte_box, numbers
 from data_scripts.adapters.files import read_npz, require, rigid, unique_json
 from data_scripts.adapters.report import Report
+from data_scripts.adapters.rig import FRONT, SERIALS, intrinsics
 from data_scripts.adapters.videos import pick
 from data_scripts.track.video import VideoInfo, probe, read_frames
 from sa0lib.camera import Camera
@@ -34,7 +35,7 @@ from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.head import N_EXPR, N_SHAPE
 
 NAME = "nersemble_benchmark"
-SERIAL = "222200037"  # the only camera whose pictures are published for this task
+SERIAL = SERIALS[FRONT]  # the only camera whose pictures are published for this task
 BASIS = "FLAME 2023"
 TRACKING = ("flame2023_tracking_v2.npz", "flame2023_tracking.npz")
 SIZE = 512  # px, of the pictures that the intrinsics belong to
@@ -156,7 +157,7 @@ def _records(source: Path, parts: list[Part], held_out: list[str]) -> Iterator[R
     params = unique_json(path)
     K, w2c = (
         check(field(field(params, name, str(path)), SERIAL, f"{path}: {name}"), f"{path}: {name}.{SERIAL}")
-        for name, check in (("intrinsics", lambda value, where: numbers(value, (3, 3), where)), ("world_2_cam", rigid))
+        for name, check in (("intrinsics", intrinsics), ("world_2_cam", rigid))
     )
     timestep, zero = 0, torch.zeros(1, 3)
     for part in parts:

@@ -32,13 +32,19 @@ class Rig:
     colour: dict[str, Float[np.ndarray, "3 T"]]  # serial -> polynomial; empty if colours stay as they are
 
 
+def intrinsics(value: object, where: str) -> Float[np.ndarray, "3 3"]:
+    """A pinhole matrix. Raises ValueError, beginning with `where`, for anything else."""
+    K = numbers(value, (3, 3), where)
+    if K[0, 0] <= 0 or K[1, 1] <= 0 or np.abs(K[[1, 2, 2, 2], [0, 0, 1, 2]] - (0, 0, 0, 1)).max() > 1e-6:
+        raise ValueError(f"{where} is no matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
+    return K
+
+
 def read_rig(folder: Path, raw_colour: bool = False) -> Rig:
     """The calibration of one participant. Raises FileNotFoundError; ValueError naming file and field."""
     path = folder / "camera_params.json"
     params = unique_json(path)
-    K = numbers(field(params, "intrinsics", str(path)), (3, 3), f"{path}: intrinsics")
-    if K[0, 0] <= 0 or K[1, 1] <= 0 or np.abs(K[[1, 2, 2, 2], [0, 0, 1, 2]] - (0, 0, 0, 1)).max() > 1e-6:
-        raise ValueError(f"{path}: intrinsics is no matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
+    K = intrinsics(field(params, "intrinsics", str(path)), f"{path}: intrinsics")
     size = (int(params.get("width", CALIBRATED[0])), int(params.get("height", CALIBRATED[1])))
     poses = field(params, "world_2_cam", str(path))
     if not isinstance(poses, dict):

@@ -32,6 +32,7 @@ from data_scripts.adapters.report import Report
 from sa0lib.camera import Camera
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.datasets.layout import inside
+from sa0lib.datasets.splits import HELD_OUT
 
 NAME = "splatting_avatar"
 BASIS = "FLAME 2020"
@@ -41,7 +42,7 @@ FIELDS = {"world_mat": (3, 4), "expression": (50,), "pose": (15,)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--test-frames", type=int, default=350, help="frames at the end that are held out")
+    parser.add_argument("--test-frames", type=int, default=HELD_OUT, help="frames at the end that are held out")
 
 
 def inspect(source: Path, test_frames: int) -> Report:

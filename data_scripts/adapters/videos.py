@@ -93,8 +93,8 @@ def frame_rate(path: Path) -> Fraction:
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: Fraction, crop: Crop | None, lossless: bool) -> int:
     """Write frames, cropped to a square, as MP4, whole or not at all; returns how many.
 
-    `lossless` keeps every RGB value; otherwise 4:2:0 at CRF. Raises ValueError if there is no frame, or the square does
-    not fit into a frame.
+    `lossless` keeps every RGB value; otherwise 4:2:0 at CRF. Raises ValueError if there is no frame, the square
+    does not fit into one, or one is of another size than the first.
     """
     part, count = path.with_name(f".{path.stem}.part.mp4"), 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +111,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: Fraction, crop: C
                 picture = np.ascontiguousarray(frame[y0 : y0 + side, x0 : x0 + side] if crop else frame)
                 if count == 1:
                     stream.height, stream.width = picture.shape[:2]
+                if picture.shape[:2] != (stream.height, stream.width):  # it would be stretched without a word
+                    seen = f"{picture.shape[1]} x {picture.shape[0]}"
+                    raise ValueError(
+                        f"{path.stem}: frame {count - 1} is {seen} px, the first {stream.width} x {stream.height}"
+                    )
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             if not count:
                 raise ValueError(f"{path.stem}: no frame between its start and its end")

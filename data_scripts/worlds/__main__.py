@@ -42,7 +42,7 @@ def main() -> None:
                 else:
                     make_world(world, size, root, pool)
                     print(f"{root}: {read_manifest(root).sha256}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last: a process that died, or the denoiser
         sys.exit(f"worlds: {error}")
     except KeyboardInterrupt:
         sys.exit("\nworlds: stopped; the same command goes on from here")

@@ -1,7 +1,8 @@
 """Batches of K sources and a target, and the loader that prepares them in other processes.
 
-A batch is a function of the seed and of its number alone, so a run can be resumed at any step, and one worker, two or
-none give the same bytes.
+From folders (`FolderBatches`) a batch is a function of the seed and of its number alone, so a run can be resumed at any
+step, and one worker, two or none give the same bytes. Shards (`sa0lib/datasets/shards.py`) are read in their own order:
+there the number of workers and the first step matter too.
 """
 
 import math
@@ -67,7 +68,7 @@ class FolderBatches(Dataset):
 
     Every sequence is seen once before any is seen again, in an order that each pass shuffles anew.
 
-    Raises ValueError if a sequence has too few frames (Phase 2: cameras or timesteps) for the largest K.
+    Raises ValueError: what `check_plan` raises.
     """
 
     most_workers = math.inf  # any number can share it
@@ -81,7 +82,7 @@ class FolderBatches(Dataset):
         size: int | None = None,
         first_step: int = 0,
     ):
-        check_entries(collection, config)
+        check_plan(collection, config, batch_size, size, first_step)
         self.collection, self.config, self.batch_size = collection, config, batch_size
         self.seed, self.size, self.first_step = seed, size, first_step
 
@@ -103,8 +104,13 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return generator(seed, ORDER, epoch).permutation(count)
 
 
-def check_entries(collection: Collection, config: SamplerConfig) -> None:
-    """Raise ValueError if a sequence is too short for the largest K: now, not after a day of training."""
+def check_plan(collection, config: SamplerConfig, batch_size: int, size: int | None, first_step: int) -> None:
+    """Raise ValueError for numbers out of range, or a sequence (of a Collection or of Shards) with too few frames
+    (Phase 2: cameras or timesteps) for the largest K: now, not after a day of training."""
+    if batch_size < 1 or (size is not None and size < 1):
+        raise ValueError(f"batch_size and size must be at least 1, not {batch_size} and {size}")
+    if not 0 <= first_step <= config.steps:
+        raise ValueError(f"first_step must be 0 to {config.steps}, the steps of the phase, not {first_step}")
     needed = config.max_sources + 1
     for entry in collection.entries:
         span = entry.splits[collection.split]
@@ -115,7 +121,8 @@ def check_entries(collection: Collection, config: SamplerConfig) -> None:
             if count < needed:
                 raise ValueError(
                     f"{collection.manifest.path}: {entry.name} has {count} {what} in {collection.split!r}, "
-                    f"{config.max_sources} sources and a target need {needed}; leave it out with Collection.where"
+                    f"{config.max_sources} sources and a target need {needed}; leave it out with Collection.where "
+                    "(of shards: when they are written)"
                 )
 
 

@@ -9,7 +9,9 @@ The layout is the one that VHAP writes and GaussianAvatars reads:
     canonical_flame_param.npz          the same keys: the subject's shape, neutral, jaw open by 0.3 rad
 """
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,14 @@ def inside(root: Path, relative: str, field: str) -> Path:
     if not path.is_relative_to(root.resolve()):
         raise ValueError(f"{root}: {field} {relative!r} points outside the dataset; copy the file in and use its path")
     return path
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` of json.loads. Raises ValueError for a key that stands twice: Python would take the last."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there twice in one object; keep the right one")
+    return dict(pairs)
 
 
 def read_params(path: Path) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sa0lib.datasets.layout import SOURCES, SPLITS, inside
+from sa0lib.datasets.layout import SOURCES, SPLITS, inside, unique
 from sa0lib.datasets.sequence import Sequence
 
 FORMAT = 1
@@ -139,11 +139,11 @@ def read_manifest(root: Path | str) -> Manifest:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file. Raises FileNotFoundError; ValueError for a damaged one."""
+    """A JSON file. Raises FileNotFoundError; ValueError for a damaged one, or one with a key twice in an object."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {path.parent} is no collection, or was not written to its end")
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged or no JSON ({error}): write the collection again") from error
 

@@ -50,6 +50,8 @@ class SamplerConfig:
             raise ValueError(f"steps and max_sources must be at least 1, not {self.steps} and {self.max_sources}")
         if self.cross_camera is not None and not 0 <= self.cross_camera <= 1:
             raise ValueError(f"cross_camera is a share in 0..1, not {self.cross_camera}")
+        if not (0 <= self.direction_weight < float("inf") and 0 <= self.expression_weight < float("inf")):
+            raise ValueError(f"direction_weight and expression_weight must be finite and not negative: {self}")
         if not (min(self.temperature_start, self.temperature_end) > 0 and 0 <= self.anneal_share <= 1):
             raise ValueError(f"temperatures must be positive and anneal_share in 0..1: {self}")
 

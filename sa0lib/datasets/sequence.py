@@ -3,7 +3,6 @@
 import json
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa0lib.camera import Camera, from_opengl_c2w
-from sa0lib.datasets.layout import SOURCES, SPLITS, inside, read_params
+from sa0lib.datasets.layout import SOURCES, SPLITS, inside, read_params, unique
 from sa0lib.datasets.pictures import decode, reduce, resized
 
 VHAP_BASIS = "FLAME 2023"  # VHAP does not write which model its codes belong to; this is its default
@@ -62,11 +61,11 @@ class Sequence:
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is missing: {self.root} is no dataset in the VHAP layout")
         try:
-            self.meta = json.loads(self.path.read_text())
+            self.meta = json.loads(self.path.read_text(), object_pairs_hook=unique)
             self.entries = [{**self.meta, **entry} for entry in self.meta.pop("frames")]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{self.path} is no list of frames ({error!r}): re-run the tool that wrote it") from error
-        self._params = lru_cache(maxsize=None)(self._read_params)
+        self._params: dict[str, dict[str, Tensor]] = {}  # by file: cameras of one instant share theirs
         self.static_offset = None
         self.basis = None
         for i in range(len(self.entries)):
@@ -104,7 +103,10 @@ class Sequence:
 
     def params(self, i: int) -> dict[str, Float[Tensor, "1 _"]]:
         """Head.forward's keywords for frame i, without decoding its picture."""
-        return dict(self._params(self.entries[i]["flame_param_path"]))
+        relative = self.entries[i]["flame_param_path"]
+        if relative not in self._params:
+            self._params[relative] = self._read_params(relative)
+        return dict(self._params[relative])
 
     def camera(self, i: int) -> Camera:
         """Frame i's camera at the size asked for, without decoding its picture."""
@@ -192,7 +194,10 @@ class Sequence:
     def _face_box(self, i: int, mask: Tensor | None) -> Tensor:
         entry = self.entries[i]
         if "face_box" in entry:
-            return self._numbers(i, "face_box", (4,)) * (resized((entry["w"], entry["h"]), self.size)[0] / entry["w"])
+            box = self._numbers(i, "face_box", (4,))
+            if not (box[:2] < box[2:]).all():
+                raise ValueError(f"{self.path}: frame {i}, face_box must be x0 y0 x1 y1, x0 < x1 and y0 < y1, in px")
+            return box * (resized((entry["w"], entry["h"]), self.size)[0] / entry["w"])
         rows, cols = torch.nonzero(mask[0] > 0.5, as_tuple=True)
         if not len(rows):
             raise ValueError(f"{self.path}: frame {i} has no face_box and an empty matte to take it from")

@@ -24,7 +24,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 from webdataset.filters import shuffle
 
-from sa0lib.datasets.batches import BUFFER, SHARDS, Batch, check_entries, generator, make_batch
+from sa0lib.datasets.batches import BUFFER, SHARDS, Batch, check_plan, generator, make_batch
 from sa0lib.datasets.clip import Clip
 from sa0lib.datasets.collection import Collection
 from sa0lib.datasets.layout import SPLITS
@@ -115,9 +115,11 @@ class Shards:
 class ShardBatches(IterableDataset):
     """Batches from shards, `config.steps` of them, of which `first_step` are left out.
 
-    The same seed, first step and number of workers give the same batches. Each sequence gives one sample an epoch.
+    The same seed, first step and number of workers give the same batches. Each sequence gives one sample an epoch of
+    `Shards.stream`; workers with fewer or smaller shards are some clips ahead in theirs. A resumed run begins with a
+    new order of the epoch in which it was stopped.
 
-    Raises ValueError if a sequence has too few frames (Phase 2: cameras or timesteps) for the largest K.
+    Raises ValueError: what `Shards` and `check_plan` raise, or `buffer` is not positive.
     """
 
     def __init__(
@@ -130,8 +132,10 @@ class ShardBatches(IterableDataset):
         first_step: int = 0,
         buffer: int = 64,
     ):
+        if buffer < 1:
+            raise ValueError(f"buffer must be at least 1 sequence, not {buffer}")
         self.shards = Shards(root)
-        check_entries(self.shards, config)
+        check_plan(self.shards, config, batch_size, size, first_step)
         self.config, self.batch_size, self.seed, self.size = config, batch_size, seed, size
         self.first_step, self.buffer = first_step, buffer
 

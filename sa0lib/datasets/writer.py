@@ -38,16 +38,19 @@ class Record:
     extra: dict = field(default_factory=dict)  # further JSON values for this entry of transforms_*.json
 
 
-def check_replaceable(path: Path | str, marker: str = "transforms_train.json") -> None:
-    """Raise FileExistsError if `path` holds something other than an earlier dataset, which has a file `marker`."""
+def check_replaceable(path: Path | str, marker: str = "flame_param") -> None:
+    """Raise FileExistsError if `path` holds something other than an earlier dataset, which has `marker` in it.
+
+    (Not transforms_train.json: INSTA's originals have one too.)
+    """
     path = Path(path)
     empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not (path / marker).is_file():
+    if path.exists() and not empty and not (path / marker).exists():
         raise FileExistsError(f"{path} exists and is no dataset: choose another folder, nothing was changed")
 
 
 @contextmanager
-def whole_folder(path: Path | str, marker: str = "transforms_train.json") -> Iterator[Path]:
+def whole_folder(path: Path | str, marker: str = "flame_param") -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block succeeds, and vanishes when it fails.
 
     Raises FileExistsError before any work if `path` holds something other than an earlier dataset, as `marker` tells.
@@ -75,8 +78,8 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
 
     `records` may be a generator: pictures are written as they come. `basis` is `Head.basis`, the owner of the
     codes. Shape codes of the first record are the subject's. Raises ValueError if a record's picture, matte and
-    camera differ in size, if a value is of the wrong type or width or not finite, if two records have the same
-    timestep and camera, or if there is no record.
+    camera differ in size, if a value is of the wrong type or width or not finite, if a face box is empty, if two
+    records have the same timestep and camera, or if there is no record.
     """
     for folder in ("images", "fg_masks", "flame_param"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,8 @@ def _check(record: Record) -> None:
         raise ValueError(f"{where}: K or viewmat of the camera holds NaN or infinity")
     if len(record.face_box) != 4 or not np.isfinite(record.face_box).all():
         raise ValueError(f"{where}: face_box must be four finite numbers, not {record.face_box}")
+    if not (record.face_box[0] < record.face_box[2] and record.face_box[1] < record.face_box[3]):
+        raise ValueError(f"{where}: face_box must be x0 y0 x1 y1 with x0 < x1 and y0 < y1, not {record.face_box}")
     for name, width in WIDTHS.items():
         if name not in record.params:
             raise ValueError(f"{where}: params has no {name!r}; it needs {list(WIDTHS)}")
