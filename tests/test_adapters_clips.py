@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_scripts.adapters import celebv_hq, hdtf, nersemble, nersemble_benchmark, vfhq
 from data_scripts.adapters.__main__ import main
-from data_scripts.adapters.clips import Clip, Codes, convert_clips, cut, take
+from data_scripts.adapters.clips import ClipOptions, ListedClip, convert_clips, cut, take
 from data_scripts.adapters.videos import read_span
 from data_scripts.track.rig import LandmarkRig
 from data_scripts.track.video import read_frames
@@ -81,7 +81,7 @@ def test_a_span_that_the_video_does_not_reach_is_refused(upload):
 
 
 def test_the_cut_of_a_video_keeps_its_pixels_but_for_a_second_compression(upload, tmp_path):
-    clip = Clip("a", upload, "a", 0.4, 1.2, lambda width, height: (20, 10, 200))
+    clip = ListedClip("a", upload, "a", 0.4, 1.2, lambda width, height: (20, 10, 200))
     found = list(read_frames(cut(clip, tmp_path)))
     assert len(found) == 20 and found[0].shape == (200, 200, 3)
     for k, picture in enumerate(found):
@@ -90,17 +90,17 @@ def test_the_cut_of_a_video_keeps_its_pixels_but_for_a_second_compression(upload
 
 def test_the_cut_of_pictures_keeps_every_value(tmp_path):
     folder = toys.write_vfhq(tmp_path / "in", {"Clip+x+P0+C0+F0-3": 3}) / "Clip+x+P0+C0+F0-3"
-    found = list(read_frames(cut(Clip("x", folder, "x"), tmp_path)))
+    found = list(read_frames(cut(ListedClip("x", folder, "x"), tmp_path)))
     assert all(np.array_equal(found[k], toys.picture(k, 144, 144, 0)) for k in range(3)) and len(found) == 3
 
 
 def test_a_clip_that_is_a_video_of_its_own_is_used_as_it_is(upload, tmp_path):
-    assert cut(Clip("a", upload, "a"), tmp_path) == upload and not list(tmp_path.iterdir())
+    assert cut(ListedClip("a", upload, "a"), tmp_path) == upload and not list(tmp_path.iterdir())
 
 
 def test_a_cut_that_fails_leaves_no_video(upload, tmp_path):
     with pytest.raises(ValueError, match=r"the square \(200, 10, 200\) px leaves a 320 x 240 picture"):
-        cut(Clip("a", upload, "a", 0.0, 1.0, lambda width, height: (200, 10, 200)), tmp_path)
+        cut(ListedClip("a", upload, "a", 0.0, 1.0, lambda width, height: (200, 10, 200)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -108,12 +108,12 @@ def test_a_cut_that_fails_leaves_no_video(upload, tmp_path):
 
 
 def clips_of(upload):
-    return [Clip(name, upload, name[0], split=split) for name, split in (("a_0", "train"), ("b_0", "test"))]
+    return [ListedClip(name, upload, name[0], split=split) for name, split in (("a_0", "train"), ("b_0", "test"))]
 
 
 def test_evenly_spaced_frames_of_a_tracked_clip_come_over_bit_for_bit(upload, tmp_path):
     tracked = write_dataset(tmp_path / "tracked" / "a_0")
-    convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", Codes(frames=5, tracked=tmp_path / "tracked"))
+    convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", ClipOptions(frames=5, tracked=tmp_path / "tracked"))
     sequence, sources = Sequence(tmp_path / "out" / "a_0", "train"), [Sequence(tracked, s) for s in ("train", "test")]
     original = {s.timestep(i): s[i] for s in sources for i in range(len(s))}
     assert [sequence.timestep(i) for i in range(len(sequence))] == [0, 10, 20, 29, 39]
@@ -128,7 +128,7 @@ def test_evenly_spaced_frames_of_a_tracked_clip_come_over_bit_for_bit(upload, tm
 def test_all_frames_of_a_clip_go_into_its_split_and_the_collection_lists_them(upload, tmp_path):
     for name in ("a_0", "b_0"):
         write_dataset(tmp_path / "tracked" / name)
-    convert_clips("toy", clips_of(upload), tmp_path / "out", Codes(frames=8, tracked=tmp_path / "tracked"))
+    convert_clips("toy", clips_of(upload), tmp_path / "out", ClipOptions(frames=8, tracked=tmp_path / "tracked"))
     train, test = (Collection(tmp_path / "out", split) for split in ("train", "test"))
     assert [e.name for e in train.entries] == ["a_0"] and [e.name for e in test.entries] == ["b_0"]
     assert len(test[0]) == 8 and test.entries[0].identity == "b" and test.manifest.world == {"name": "toy"}
@@ -136,7 +136,7 @@ def test_all_frames_of_a_clip_go_into_its_split_and_the_collection_lists_them(up
 
 def test_what_gagavatar_tracks_adapter_nests_is_found(upload, tmp_path):
     write_dataset(tmp_path / "tracked" / "a_0" / "a_0")
-    found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", Codes(tracked=tmp_path / "tracked"))
+    found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", ClipOptions(tracked=tmp_path / "tracked"))
     assert found == [tmp_path / "out" / "a_0"] and len(Sequence(found[0], "train")) == 40
 
 
@@ -144,7 +144,7 @@ def test_a_clip_is_written_anew_when_its_split_or_the_number_of_frames_changes(u
     out, codes = tmp_path / "out", {"tracked": tmp_path / "tracked"}
     write_dataset(tmp_path / "tracked" / "a_0")
     for split, frames in (("train", 5), ("test", 5), ("test", 7)):
-        convert_clips("toy", [Clip("a_0", upload, "a", split=split)], out, Codes(frames=frames, **codes))
+        convert_clips("toy", [ListedClip("a_0", upload, "a", split=split)], out, ClipOptions(frames=frames, **codes))
         assert {k: span.frames for k, span in read_manifest(out).sequences[0].splits.items()} == {split: frames}
 
 
@@ -165,13 +165,13 @@ def test_a_path_of_a_tracked_clip_never_leads_out_of_the_folder_that_is_written(
 
 def test_a_tracked_clip_needs_no_file_for_a_split_without_frames(upload, tmp_path):
     (write_dataset(tmp_path / "tracked" / "a_0", 4) / "transforms_val.json").unlink()
-    found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", Codes(tracked=tmp_path / "tracked"))
+    found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", ClipOptions(tracked=tmp_path / "tracked"))
     assert len(Sequence(found[0], "train")) == 4
 
 
 def test_without_any_video_nothing_is_begun(tmp_path):
     with pytest.raises(FileNotFoundError, match="none of the listed clips' videos is here"):
-        convert_clips("toy", [], tmp_path / "out", Codes(**NO_TRACKER))
+        convert_clips("toy", [], tmp_path / "out", ClipOptions(**NO_TRACKER))
     assert not list(tmp_path.iterdir())
 
 
@@ -179,19 +179,19 @@ def test_pictures_of_several_sizes_make_no_clip(tmp_path):
     folder = toys.write_vfhq(tmp_path / "in", {"Clip+x+P0+C0+F0-3": 3}) / "Clip+x+P0+C0+F0-3"
     Image.fromarray(toys.picture(1, 100, 80)).save(sorted(folder.iterdir())[1])
     with pytest.raises(ValueError, match="x: frame 1 is 100 x 80 px, the first 144 x 144"):
-        cut(Clip("x", folder, "x"), tmp_path / "out")
+        cut(ListedClip("x", folder, "x"), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_clips_without_codes_are_cut_and_wait_and_the_next_run_goes_on(upload, tmp_path, capsys):
     out, tracked = tmp_path / "out", tmp_path / "tracked"
-    clips = [Clip(n, upload, n, 0.0, 1.0, lambda width, height: (0, 0, 200)) for n in ("a", "b")]
+    clips = [ListedClip(n, upload, n, 0.0, 1.0, lambda width, height: (0, 0, 200)) for n in ("a", "b")]
     write_dataset(tracked / "a")
-    assert convert_clips("toy", clips, out, Codes(tracked=tracked)) == [out / "a", out / "clips" / "b.mp4"]
+    assert convert_clips("toy", clips, out, ClipOptions(tracked=tracked)) == [out / "a", out / "clips" / "b.mp4"]
     assert "1 clips cut, not tracked" in capsys.readouterr().out
     stamp = (out / "a" / "transforms_train.json").stat().st_mtime_ns
     write_dataset(tracked / "b")
-    assert convert_clips("toy", clips, out, Codes(tracked=tracked)) == [out / "a", out / "b"]
+    assert convert_clips("toy", clips, out, ClipOptions(tracked=tracked)) == [out / "a", out / "b"]
     assert (out / "a" / "transforms_train.json").stat().st_mtime_ns == stamp
     assert [entry.name for entry in read_manifest(out).sequences] == ["a", "b"]
 
@@ -200,22 +200,24 @@ def test_a_clip_that_fails_does_not_stop_the_others_and_is_tried_again_only_when
     out, broken = tmp_path / "out", tmp_path / "broken.mp4"
     broken.write_bytes(upload.read_bytes()[:1000])
     square = {"start": 0.0, "end": 1.0, "crop": lambda width, height: (0, 0, 200)}
-    clips = [Clip("bad", broken, "bad", **square), Clip("good", upload, "good", **square)]
-    assert convert_clips("toy", clips, out, Codes(**NO_TRACKER)) == [out / "clips" / "good.mp4"]
+    clips = [ListedClip("bad", broken, "bad", **square), ListedClip("good", upload, "good", **square)]
+    assert convert_clips("toy", clips, out, ClipOptions(**NO_TRACKER)) == [out / "clips" / "good.mp4"]
     assert "bad: " in capsys.readouterr().out
     shutil.copyfile(upload, broken)
-    assert len(convert_clips("toy", clips, out, Codes(**NO_TRACKER))) == 1
-    assert len(convert_clips("toy", clips, out, Codes(**NO_TRACKER, retry=True))) == 2
+    assert len(convert_clips("toy", clips, out, ClipOptions(**NO_TRACKER))) == 1
+    assert len(convert_clips("toy", clips, out, ClipOptions(**NO_TRACKER, retry=True))) == 2
 
 
 def test_a_log_line_that_was_cut_off_only_repeats_its_clip(upload, tmp_path):
     out = tmp_path / "out"
     write_dataset(tmp_path / "tracked" / "a_0")
-    convert_clips("toy", clips_of(upload)[:1], out, Codes(tracked=tmp_path / "tracked"))
+    convert_clips("toy", clips_of(upload)[:1], out, ClipOptions(tracked=tmp_path / "tracked"))
     log = out / "clips.jsonl"
     log.write_text(log.read_text()[:-30])
     for _ in range(2):  # the second time there is nothing to do: the tracker's output is not even looked at
-        assert convert_clips("toy", clips_of(upload)[:1], out, Codes(tracked=tmp_path / "tracked")) == [out / "a_0"]
+        assert convert_clips("toy", clips_of(upload)[:1], out, ClipOptions(tracked=tmp_path / "tracked")) == [
+            out / "a_0"
+        ]
         shutil.rmtree(tmp_path / "tracked", ignore_errors=True)
 
 
@@ -223,18 +225,18 @@ def test_datasets_of_different_heads_do_not_become_one_collection(upload, tmp_pa
     for name, basis in (("a_0", "FLAME 2020"), ("b_0", "FLAME 2023")):
         write_dataset(tmp_path / "tracked" / name, basis=basis)
     with pytest.raises(ValueError, match="must share one codes_basis"):
-        convert_clips("toy", clips_of(upload), tmp_path / "out", Codes(tracked=tmp_path / "tracked"))
+        convert_clips("toy", clips_of(upload), tmp_path / "out", ClipOptions(tracked=tmp_path / "tracked"))
 
 
 def test_a_folder_with_something_else_in_it_is_not_touched(upload, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="is no folder of clips"):
-        convert_clips("toy", clips_of(upload), tmp_path, Codes(**NO_TRACKER))
+        convert_clips("toy", clips_of(upload), tmp_path, ClipOptions(**NO_TRACKER))
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_head_that_is_missing_stops_the_run_and_fails_no_clip(upload, tmp_path):
-    codes = Codes(python=upload, head=tmp_path / "head.npz")
+    codes = ClipOptions(python=upload, head=tmp_path / "head.npz")
     with pytest.raises(FileNotFoundError, match="head.npz"):
         convert_clips("toy", clips_of(upload), tmp_path / "out", codes)
     assert not (tmp_path / "out").exists()
@@ -245,7 +247,7 @@ def test_a_detector_that_does_not_run_stops_the_run_and_fails_no_clip(upload, tm
     python.write_text("#!/bin/sh\ncat > /dev/null\necho no such model >&2\nexit 3\n")
     python.chmod(0o755)
     with pytest.raises(RuntimeError, match="no such model"):
-        convert_clips("toy", clips_of(upload), tmp_path / "out", Codes(python=python))
+        convert_clips("toy", clips_of(upload), tmp_path / "out", ClipOptions(python=python))
     assert (tmp_path / "out" / "clips.jsonl").read_text() == ""
 
 
@@ -253,8 +255,8 @@ def test_clips_are_tracked_where_the_tracker_is(head, tmp_path):
     """A stand-in for the detector sees a known head; everything after it is the tracker itself."""
     count = 27
     folder = toys.write_vfhq(tmp_path / "in", {"Clip+x+P0+C0+F0-26": count}, size=240) / "Clip+x+P0+C0+F0-26"
-    codes = Codes(frames=10, python=toys.detector(tmp_path, head, count, 240))
-    clip = Clip("x", folder, "x", split="test")
+    codes = ClipOptions(frames=10, python=toys.detector(tmp_path, head, count, 240))
+    clip = ListedClip("x", folder, "x", split="test")
     assert convert_clips("toy", [clip], tmp_path / "out", codes) == [tmp_path / "out" / "x"]
     sequence = Sequence(tmp_path / "out" / "x", "test")
     assert len(sequence) == 10 and len(Sequence(tmp_path / "out" / "x", "train")) == 0
@@ -541,7 +543,7 @@ def test_a_missing_list_of_hdtf_is_named(lists):
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "clips", ".hidden", "a\0b", "a.b"])
 def test_a_clip_cannot_have_a_name_that_is_no_folder_of_its_own(name, tmp_path):
     with pytest.raises(ValueError, match="cannot be"):
-        Clip(name, tmp_path, "x")
+        ListedClip(name, tmp_path, "x")
 
 
 def test_the_command_reports_in_a_dry_run_and_writes_nothing(celebv, tmp_path, capsys):
@@ -566,8 +568,8 @@ def test_an_error_leaves_the_command_in_one_line(tmp_path):
 
 
 def test_two_clips_of_one_name_and_no_frames_are_refused(upload, tmp_path):
-    clip = Clip("a", upload, "a", 0.0, inf)
+    clip = ListedClip("a", upload, "a", 0.0, inf)
     with pytest.raises(ValueError, match="two clips are called 'a'"):
-        convert_clips("toy", [clip, clip], tmp_path / "out", Codes(**NO_TRACKER))
+        convert_clips("toy", [clip, clip], tmp_path / "out", ClipOptions(**NO_TRACKER))
     with pytest.raises(ValueError, match="--frames must be positive"):
-        convert_clips("toy", [clip], tmp_path / "out", Codes(frames=0))
+        convert_clips("toy", [clip], tmp_path / "out", ClipOptions(frames=0))

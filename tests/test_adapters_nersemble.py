@@ -143,6 +143,12 @@ def test_the_front_camera_validates_and_the_last_timesteps_test(written):
     assert {train.timestep(i) for i in range(len(train))} == set(range(7)) and test.timestep(0) == 7
 
 
+def test_nothing_is_held_out_of_a_capture_that_is_all_for_training(original, tmp_path):
+    nersemble.convert(original[0], tmp_path / "o", **options(original[1], all_train=True))
+    train, val, test = (Sequence(tmp_path / "o", split) for split in ("train", "val", "test"))
+    assert {train.camera_index(i) for i in range(len(train))} == set(toys.CAMERAS) and not len(val) + len(test)
+
+
 def test_codes_meet_the_pictures_that_ffmpegs_filter_took(raw):
     chosen = toys.extracted()
     assert chosen[0] > 0  # the trap: VHAP's first picture is not the video's first frame

@@ -8,13 +8,13 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from data_scripts.worlds.beard import Beard
 from data_scripts.worlds.hair import Hair, follow, grow, sample_hair, undercoat
-from data_scripts.worlds.hair_body import cover
-from data_scripts.worlds.hair_styles import STYLES
-from data_scripts.worlds.scalp import around
-from data_scripts.worlds.torso import neck_loop
+from data_scripts.worlds.hair.beard import Beard
+from data_scripts.worlds.hair.body import cover
+from data_scripts.worlds.hair.scalp import around
+from data_scripts.worlds.hair.styles import STYLES
 from data_scripts.worlds.traits import Traits
+from data_scripts.worlds.wear.torso import neck_loop
 from sa0lib.head import load_head
 from sa0lib.paths import ASSETS
 

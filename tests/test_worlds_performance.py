@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_scripts.worlds.curves import ARKIT
-from data_scripts.worlds.performance import CLOSED, LIMITS, REACH, STYLES, TONGUE, codes, perform
+from data_scripts.worlds.acting import CLOSED, LIMITS, REACH, STYLES, TONGUE, codes, perform
+from data_scripts.worlds.acting.curves import ARKIT
 from sa0lib.head import load_head
 from sa0lib.paths import ASSETS
 from sa0lib.uv import rasterize_triangles

@@ -10,12 +10,12 @@ from scipy.ndimage import binary_erosion
 from worlds_toys import GRAY, bald_person, even_stage, front_camera
 
 from data_scripts.worlds.generate import makers
-from data_scripts.worlds.materials import lamp
 from data_scripts.worlds.person import Body
-from data_scripts.worlds.picture import Scene
-from data_scripts.worlds.stage import AIM, ENV, capture_ring, directions, free_camera, sample_stage
-from data_scripts.worlds.tone import srgb, to_bytes
-from data_scripts.worlds.variant import LONG, best_variant, llvm_works
+from data_scripts.worlds.photo.materials import lamp
+from data_scripts.worlds.photo.picture import Scene
+from data_scripts.worlds.photo.stage import AIM, ENV, capture_ring, directions, free_camera, sample_stage
+from data_scripts.worlds.photo.tone import srgb, to_bytes
+from data_scripts.worlds.photo.variant import LONG, best_variant, llvm_works
 from sa0lib.camera import Camera
 from sa0lib.head import WIDTHS
 from sa0lib.uv import build_uv_map, rasterize_triangles

@@ -14,11 +14,11 @@ from scipy.stats import mannwhitneyu
 
 from data_scripts.track.choose import TRACK_PYTHON
 from data_scripts.track.video import probe, read_frames
-from data_scripts.worlds.proof import total
-from data_scripts.worlds.proof_faces import World, find_worlds, iou, open_sequences, prove_faces, spread, world_cases
-from data_scripts.worlds.proof_identity import auc, auc_interval, prove_identity
-from data_scripts.worlds.proof_noise import picture_noise
-from data_scripts.worlds.proof_tracker import (
+from data_scripts.worlds.proof.__main__ import total
+from data_scripts.worlds.proof.faces import World, find_worlds, iou, open_sequences, prove_faces, spread, world_cases
+from data_scripts.worlds.proof.identity import auc, auc_interval, prove_identity
+from data_scripts.worlds.proof.noise import picture_noise
+from data_scripts.worlds.proof.tracker import (
     Film,
     agreement,
     align,
@@ -470,7 +470,15 @@ def test_noise_needs_skin_and_equal_sizes():
 
 @needs_networks
 def test_the_command_measures_a_small_tree_without_mediapipe_and_says_what_it_left_out(world, tmp_path):
-    command = [sys.executable, "-m", "data_scripts.worlds.proof", "--worlds", str(world), "--out", str(tmp_path / "o")]
+    command = [
+        sys.executable,
+        "-m",
+        "data_scripts.worlds.proof",
+        "--worlds",
+        str(world),
+        "--out",
+        str(tmp_path / "o"),
+    ]
     command += ["--python", str(tmp_path / "none")]
     run = subprocess.run(command, cwd=ROOT, env=os.environ | {"SA0_PROFILE": "smoke"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from data_scripts.worlds.atlas import IRIS_RADIUS, make_atlas
-from data_scripts.worlds.noise import cellular, gradient, octaves, speckles, waves
 from data_scripts.worlds.skin import paint, sample_skin
+from data_scripts.worlds.skin.atlas import IRIS_RADIUS, make_atlas
+from data_scripts.worlds.skin.noise import cellular, gradient, octaves, speckles, waves
 from data_scripts.worlds.traits import Traits, sample_traits
 from sa0lib.head import load_head
 

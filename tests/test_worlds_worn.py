@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from data_scripts.worlds.bust import bust_follow, make_bust, paint_skin
-from data_scripts.worlds.caps import COLUMNS, ROWS, cap, tuck
-from data_scripts.worlds.clothes import WARDROBE
-from data_scripts.worlds.parts import carried, skull_motion
-from data_scripts.worlds.torso import PER_EDGE, TORSO_SHARE, neck_loop
 from data_scripts.worlds.traits import Traits
-from data_scripts.worlds.worn import glasses
+from data_scripts.worlds.wear.bust import bust_follow, make_bust, paint_skin
+from data_scripts.worlds.wear.caps import COLUMNS, ROWS, cap, tuck
+from data_scripts.worlds.wear.clothes import WARDROBE
+from data_scripts.worlds.wear.glasses import glasses
+from data_scripts.worlds.wear.parts import carried, skull_motion
+from data_scripts.worlds.wear.torso import PER_EDGE, TORSO_SHARE, neck_loop
 from sa0lib.head import load_head
 from sa0lib.mesh import vertex_normals
 from sa0lib.paths import ASSETS

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data_scripts.worlds.person import Person, sample_person
-from data_scripts.worlds.stage import ENV, Stage
+from data_scripts.worlds.photo.stage import ENV, Stage
 from data_scripts.worlds.traits import Traits
 from sa0lib.camera import Camera, intrinsics, orbit
 

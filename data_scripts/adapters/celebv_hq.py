@@ -19,7 +19,7 @@ from pathlib import Path
 from zlib import crc32
 
 from data_scripts.adapters import clips
-from data_scripts.adapters.clips import Clip, Codes
+from data_scripts.adapters.clips import ClipOptions, ListedClip
 from data_scripts.adapters.fields import field, numbers
 from data_scripts.adapters.files import safe_name, unique_json
 from data_scripts.adapters.report import Report
@@ -73,7 +73,7 @@ def read_info(path: Path) -> dict[str, tuple[str, float, float, tuple[float, flo
     return table
 
 
-def find_clips(source: Path, held_out: float) -> tuple[Report, list[Clip]]:
+def find_clips(source: Path, held_out: float) -> tuple[Report, list[ListedClip]]:
     """The listed clips whose video is here. Raises FileNotFoundError; ValueError for a malformed list."""
     if not 0 <= held_out <= 1:
         raise ValueError(f"--held-out must be a share from 0 to 1, not {held_out}")
@@ -83,9 +83,9 @@ def find_clips(source: Path, held_out: float) -> tuple[Report, list[Clip]]:
         raw = next((p for f in ("raw", ".") if (p := source / f / f"{video}.mp4").is_file()), None)
         split = "test" if crc32(video.encode()) < held_out * 2**32 else "train"
         if cut is not None:
-            found.append(Clip(name, cut, video, 0.0, inf, None, split))
+            found.append(ListedClip(name, cut, video, 0.0, inf, None, split))
         elif raw is not None:
-            found.append(Clip(name, raw, video, start, end, partial(square, box), split))
+            found.append(ListedClip(name, raw, video, start, end, partial(square, box), split))
         else:
             gone.add(video)
     videos = {video for video, *_ in table.values()}
@@ -98,10 +98,10 @@ def find_clips(source: Path, held_out: float) -> tuple[Report, list[Clip]]:
 def inspect(source: Path, held_out: float = 0.01, **options) -> Report:
     """What is here and what is missing. Raises ValueError for a malformed list."""
     report, found = find_clips(source, held_out)
-    return clips.inspect_clips(found, report, Codes(**options))
+    return clips.inspect_clips(found, report, ClipOptions(**options))
 
 
 def convert(source: Path, out: Path, held_out: float = 0.01, **options) -> list[Path]:
     """A dataset per clip below `out`, or its video if there is no tracker; see `clips.convert_clips`."""
     _, found = find_clips(source, held_out)
-    return clips.convert_clips(NAME, found, out, Codes(**options))
+    return clips.convert_clips(NAME, found, out, ClipOptions(**options))

@@ -45,7 +45,7 @@ KEPT = ("canonical_flame_param.npz", "report.json", "contact_sheet.png")  # file
 
 
 @dataclass(frozen=True)
-class Clip:
+class ListedClip:
     """One clip of a dataset. Raises ValueError for a name that cannot be a folder's."""
 
     name: str  # of the dataset below OUT
@@ -67,7 +67,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Codes:
+class ClipOptions:
     """Where codes come from, and how many frames are kept."""
 
     frames: int | None = None  # evenly spaced frames of each clip; None keeps all
@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser, frames: int) -> None:
     parser.add_argument("--retry", action="store_true", help="try again what failed in an earlier run")
 
 
-def cut(clip: Clip, folder: Path) -> Path:
+def cut(clip: ListedClip, folder: Path) -> Path:
     """The clip as a video of its own: lossless from pictures, visually lossless from a video. Kept if it is there.
 
     Raises FileNotFoundError; ValueError for damaged, missing or too few frames, or a square outside the picture.
@@ -153,13 +153,13 @@ def _entry(line: dict) -> SequenceEntry:
     return SequenceEntry(**(line | {"splits": spans}))
 
 
-def dataset_of(clip: Clip, tracked: Path) -> Path | None:
+def dataset_of(clip: ListedClip, tracked: Path) -> Path | None:
     """A clip's dataset in --tracked: NAME, or NAME/NAME as GAGAvatar_track's adapter nests its videos."""
     places = (tracked / clip.name, tracked / clip.name / clip.name)
     return next((place for place in places if (place / "transforms_train.json").is_file()), None)
 
 
-def _carry(clip: Clip, out: Path, codes: Codes) -> dict:
+def _carry(clip: ListedClip, out: Path, codes: ClipOptions) -> dict:
     """Take one clip as far as possible; returns its log line. Raises ValueError, FileNotFoundError, FileExistsError."""
     tracked = dataset_of(clip, codes.tracked) if codes.tracked else None
     if tracked is None:
@@ -176,12 +176,12 @@ def _carry(clip: Clip, out: Path, codes: Codes) -> dict:
     return {"clip": clip.name, "state": "written", **_asked(clip, codes), "entry": asdict(entry)}
 
 
-def _asked(clip: Clip, codes: Codes) -> dict:
+def _asked(clip: ListedClip, codes: ClipOptions) -> dict:
     """What a written clip must agree with, or it is written anew: an old split would leak test videos into training."""
     return {"split": clip.split, "frames": codes.frames}
 
 
-def convert_clips(world: str, clips: list[Clip], out: Path, codes: Codes) -> list[Path]:
+def convert_clips(world: str, clips: list[ListedClip], out: Path, codes: ClipOptions) -> list[Path]:
     """Take every clip as far as possible; returns the datasets that exist now and the videos that wait for codes.
 
     A clip that cannot be cut or tracked is logged with its reason and does not stop the others. `world` is the
@@ -236,7 +236,7 @@ def convert_clips(world: str, clips: list[Clip], out: Path, codes: Codes) -> lis
     return [out / entry.name for entry in entries] + waiting
 
 
-def hint(codes: Codes) -> str:
+def hint(codes: ClipOptions) -> str:
     """What brings codes to clips that are cut."""
     if codes.tracked:
         return f"{codes.tracked} has no dataset for some clips; track their videos, then run the same command again"
@@ -246,7 +246,7 @@ def hint(codes: Codes) -> str:
     )
 
 
-def inspect_clips(clips: list[Clip], report: Report, codes: Codes) -> Report:
+def inspect_clips(clips: list[ListedClip], report: Report, codes: ClipOptions) -> Report:
     """Add to `report` what the steps after the list need and would write."""
     sources = len({clip.source for clip in clips})
     report.found.append(f"{len(clips)} clips from {sources} videos or folders that are here")

@@ -18,7 +18,7 @@ from math import inf
 from pathlib import Path
 
 from data_scripts.adapters import clips
-from data_scripts.adapters.clips import Clip, Codes
+from data_scripts.adapters.clips import ClipOptions, ListedClip
 from data_scripts.adapters.files import safe_name
 from data_scripts.adapters.report import Report
 from data_scripts.adapters.videos import Square
@@ -104,7 +104,7 @@ def read_lists(folder: Path, subset: str) -> dict[str, tuple[str, float, float, 
     return table
 
 
-def find_clips(source: Path, everything: bool) -> tuple[Report, list[Clip]]:
+def find_clips(source: Path, everything: bool) -> tuple[Report, list[ListedClip]]:
     """The wanted clips whose video is here. Raises FileNotFoundError; ValueError for a malformed list."""
     folder = source / "HDTF_dataset" if (source / "HDTF_dataset").is_dir() else source
     table = {name: entry for subset in SETS for name, entry in read_lists(folder, subset).items()}
@@ -119,9 +119,9 @@ def find_clips(source: Path, everything: bool) -> tuple[Report, list[Clip]]:
         cut = (source / f"{name}.mp4", source / f"{video}_{index}.mp4")
         raw = [source / f / f"{stem}.mp4" for f in ("_videos_raw", ".") for stem in (f"{subset}_{video}", video)]
         if path := next((p for p in cut if p.is_file()), None):
-            found.append(Clip(name, path, video, 0.0, inf, None, "test"))
+            found.append(ListedClip(name, path, video, 0.0, inf, None, "test"))
         elif path := next((p for p in raw if p.is_file()), None):
-            found.append(Clip(name, path, video, start, end, partial(square, crop, resolution), "test"))
+            found.append(ListedClip(name, path, video, start, end, partial(square, crop, resolution), "test"))
         else:
             gone.append(f"{name} ({url})")
     report = Report(found=[f"{folder}: {len(table)} clips with time, crop and resolution, {len(wanted)} wanted"])
@@ -135,10 +135,10 @@ def find_clips(source: Path, everything: bool) -> tuple[Report, list[Clip]]:
 def inspect(source: Path, all: bool = False, **options) -> Report:
     """What is here and what is missing. Raises FileNotFoundError for a list; ValueError for a malformed one."""
     report, found = find_clips(source, all)
-    return clips.inspect_clips(found, report, Codes(**options))
+    return clips.inspect_clips(found, report, ClipOptions(**options))
 
 
 def convert(source: Path, out: Path, all: bool = False, **options) -> list[Path]:
     """A dataset per clip below `out`, or its video if there is no tracker; see `clips.convert_clips`."""
     _, found = find_clips(source, all)
-    return clips.convert_clips(NAME, found, out, Codes(**options))
+    return clips.convert_clips(NAME, found, out, ClipOptions(**options))

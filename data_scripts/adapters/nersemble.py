@@ -44,6 +44,7 @@ from sa0lib.datasets import Record, whole_folder, write_sequence
 
 NAME = "nersemble"
 TRAIN_SHARE = 0.7  # of the timesteps
+SIZE = 802  # px, what VHAP and GaussianAvatars work at
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--basis", choices=BASES, default=BASES[0], help="the FLAME that VHAP was given")
     parser.add_argument("--mattes", type=Path, help="folder of mattes; default sequences/<SEQ>/alpha_maps")
     parser.add_argument("--cameras", nargs="+", metavar="SERIAL", help="only these; default all that have a video")
-    parser.add_argument("--size", type=int, default=802, help="px, longer side of the pictures written; default 802")
+    parser.add_argument("--size", type=int, default=SIZE, help="px, longer side of the pictures; default %(default)s")
+    parser.add_argument(
+        "--all-train", action="store_true", help="hold nothing out, as Phase 2 learns from all 16 cameras; else as VHAP"
+    )
     parser.add_argument("--raw-colour", action="store_true", help="leave the colours as the cameras gave them")
 
 
@@ -116,6 +120,8 @@ class Plan:
     videos: dict[str, VideoInfo]
     export: Export
     chosen: dict[int, int]  # video frame -> number in VHAP's extraction, in the order of time
+    size: int  # px, longer side of the pictures written
+    all_train: bool  # nothing is held out
 
 
 def _plan(
@@ -126,7 +132,8 @@ def _plan(
     basis: str = BASES[0],
     mattes: Path | None = None,
     cameras: list[str] | None = None,
-    size: int = 802,
+    size: int = SIZE,
+    all_train: bool = False,
     raw_colour: bool = False,
 ) -> tuple[Report, Plan | None]:
     report, calibration = Report(), source / "calibration"
@@ -173,13 +180,13 @@ def _plan(
         )
     count = len(videos) * len(chosen)
     report.will_write = [f"{source.name} {sequence}: {count} pictures of {len(chosen)} timesteps"]
-    return report, Plan(rig, videos, export, chosen)
+    return report, Plan(rig, videos, export, chosen, size, all_train)
 
 
-def _records(plan: Plan, folder: Path, size: int) -> Iterator[Record]:
+def _records(plan: Plan, folder: Path) -> Iterator[Record]:
     several = len(plan.videos) > 1
     for serial, video in plan.videos.items():
-        index, view = SERIALS.index(serial), camera(plan.rig, serial, video, plan.export.motion, size)
+        index, view = SERIALS.index(serial), camera(plan.rig, serial, video, plan.export.motion, plan.size)
         polynomial = plan.rig.colour.get(serial)
         pictures = pick(read_frames(video.path), plan.chosen, video.path)
         mattes = _mattes(folder, serial, plan.chosen)
@@ -192,7 +199,7 @@ def _records(plan: Plan, folder: Path, size: int) -> Iterator[Record]:
                 camera=view,
                 params=plan.export.params[plan.chosen[frame]],
                 face_box=matte_box(matte, f"{folder}, camera {serial}, frame {frame}"),
-                split=split(t, len(plan.chosen), index, several),
+                split="train" if plan.all_train else split(t, len(plan.chosen), index, several),
                 timestep=t,
                 camera_index=index,
                 extra={"camera_id": serial, "video_frame": frame},
@@ -209,6 +216,6 @@ def convert(source: Path, out: Path, **options) -> list[Path]:
     require(report)
     folder = _mattes_folder(source, options["sequence"], options.get("mattes"))
     with whole_folder(out) as part:
-        write_sequence(part, _records(plan, folder, options.get("size", 802)), plan.export.basis)
+        write_sequence(part, _records(plan, folder), plan.export.basis)
         plan.export.add_offset(part)
     return [out]

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from data_scripts.adapters import clips
-from data_scripts.adapters.clips import Clip, Codes
+from data_scripts.adapters.clips import ClipOptions, ListedClip
 from data_scripts.adapters.report import Report
 from data_scripts.adapters.videos import numbered_pictures
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clips.add_arguments(parser, frames=TEST_FRAMES)
 
 
-def find_clips(source: Path) -> tuple[Report, list[Clip]]:
+def find_clips(source: Path) -> tuple[Report, list[ListedClip]]:
     """The clips right below `source`. Raises FileNotFoundError; ValueError for a gap in a clip's numbers."""
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such folder")
@@ -48,13 +48,13 @@ def find_clips(source: Path) -> tuple[Report, list[Clip]]:
         span = f"{min(counts)} to {max(counts)} frames each"
         report.found.append(f"{len(folders)} clips of {span}; the test split has {TEST_CLIPS}")
     named = {folder: FOLDER.fullmatch(folder.name).group("video") for folder in folders}
-    return report, [Clip(folder.name, folder, video, split="test") for folder, video in named.items()]
+    return report, [ListedClip(folder.name, folder, video, split="test") for folder, video in named.items()]
 
 
 def inspect(source: Path, **options) -> Report:
     """What is here and what is missing. Raises FileNotFoundError; ValueError for gaps in a clip's numbers."""
     report, found = find_clips(source)
-    return clips.inspect_clips(found, report, Codes(**options))
+    return clips.inspect_clips(found, report, ClipOptions(**options))
 
 
 def convert(source: Path, out: Path, **options) -> list[Path]:
@@ -65,4 +65,4 @@ def convert(source: Path, out: Path, **options) -> list[Path]:
     report, found = find_clips(source)
     if not found:
         raise FileNotFoundError(report.missing[0])
-    return clips.convert_clips(NAME, found, out, Codes(**options))
+    return clips.convert_clips(NAME, found, out, ClipOptions(**options))

@@ -18,8 +18,8 @@ from PIL import Image
 
 from data_scripts.worlds.identity import Identities
 from data_scripts.worlds.person import Body
-from data_scripts.worlds.picture import Scene
-from data_scripts.worlds.worlds import WORLDS, Clip, face_box, plan_clip
+from data_scripts.worlds.photo.picture import Scene
+from data_scripts.worlds.worlds import WORLDS, ClipPlan, face_box, plan_clip
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.head import Head, load_head
 from sa0lib.profile import WorldSize
@@ -39,7 +39,7 @@ def makers() -> tuple[Head, Identities]:
 
 
 @lru_cache(maxsize=2)
-def _clip(world: str, size: WorldSize, index: int) -> Clip:
+def _clip(world: str, size: WorldSize, index: int) -> ClipPlan:
     return plan_clip(WORLDS[world], size, index, *makers())
 
 

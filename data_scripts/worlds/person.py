@@ -10,15 +10,15 @@ from numpy import ndarray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from data_scripts.worlds.atlas import Atlas, make_atlas
-from data_scripts.worlds.bust import bust_follow, make_bust, paint_skin
-from data_scripts.worlds.caps import cap, tuck
 from data_scripts.worlds.hair import Hair, follow, grow, hair_color, sample_hair, undercoat
 from data_scripts.worlds.identity import Identities
-from data_scripts.worlds.parts import carried
 from data_scripts.worlds.skin import Maps, Skin, paint, sample_skin
+from data_scripts.worlds.skin.atlas import Atlas, make_atlas
 from data_scripts.worlds.traits import Family, Traits, sample_traits
-from data_scripts.worlds.worn import glasses
+from data_scripts.worlds.wear.bust import bust_follow, make_bust, paint_skin
+from data_scripts.worlds.wear.caps import cap, tuck
+from data_scripts.worlds.wear.glasses import glasses
+from data_scripts.worlds.wear.parts import carried
 from sa0lib.head import Head
 
 GLASSES = {"a": 0.16, "b": 0.22, "c": 0.25}  # how often each family wears them ...

@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_scripts.worlds.generate import VERSION, assemble, fingerprint, make_shots
-from data_scripts.worlds.variant import best_variant, llvm_works
+from data_scripts.worlds.photo.variant import best_variant, llvm_works
 from data_scripts.worlds.worlds import World, n_clips
 from sa0lib.datasets.manifest import index_sequence, read_manifest, sequence_sha256, write_manifest
 from sa0lib.profile import WorldSize, current_profile

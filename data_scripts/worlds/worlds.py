@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_scripts.worlds.acting import Mood, codes, perform
 from data_scripts.worlds.identity import Identities
-from data_scripts.worlds.performance import Mood, codes, perform
 from data_scripts.worlds.person import Person, sample_person
-from data_scripts.worlds.stage import Place, Stage, capture_ring, free_camera, sample_stage
+from data_scripts.worlds.photo.stage import Place, Stage, capture_ring, free_camera, sample_stage
 from data_scripts.worlds.traits import Family
 from sa0lib.camera import Camera
 from sa0lib.head import Head
@@ -46,7 +46,7 @@ WORLDS = {
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipPlan:
     """All that decides one clip's pictures, before any is made."""
 
     world: World
@@ -85,7 +85,7 @@ def world_size(world: World, profile: Profile) -> WorldSize:
     return getattr(profile, world.name)
 
 
-def plan_clip(world: World, size: WorldSize, index: int, head: Head, identities: Identities) -> Clip:
+def plan_clip(world: World, size: WorldSize, index: int, head: Head, identities: Identities) -> ClipPlan:
     """Draw clip `index`: person, stage, performance and cameras; the same for the same numbers."""
     seed = world.seed + index
     person = sample_person(seed, world.family, identities)
@@ -99,7 +99,7 @@ def plan_clip(world: World, size: WorldSize, index: int, head: Head, identities:
         cameras = capture_ring(size.pixels, size.cameras)
     else:
         cameras = [free_camera(camera_rng, place, size.pixels)]
-    return Clip(
+    return ClipPlan(
         world=world,
         size=size,
         index=index,
@@ -112,7 +112,7 @@ def plan_clip(world: World, size: WorldSize, index: int, head: Head, identities:
     )
 
 
-def face_box(head: Head, clip: Clip, frame: int, camera: Camera) -> tuple[float, float, float, float]:
+def face_box(head: Head, clip: ClipPlan, frame: int, camera: Camera) -> tuple[float, float, float, float]:
     """px x0 y0 x1 y1 around the face's landmarks, with a tenth of its size added, inside the picture."""
     with torch.no_grad():
         vertices = head(shape=clip.person.shape, **{k: v[frame : frame + 1] for k, v in clip.params.items()})

@@ -13,7 +13,7 @@ and readers begin with `read_manifest(root)`. The file, one sequence a line:
       "splits": {"train": {"frames": 96, "cameras": [0, 1], "timesteps": 48}}, "extra": {}}, ...]}
 
 `world` and `extra` are the writer's own. The hash of a sequence is that of its files' names and bytes; the manifest's
-is that of all names and hashes, so a rerun that gives the same data gives the same number.
+is that of all names, identities and hashes, so a rerun that gives the same data gives the same number.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ class Manifest:
     path: Path
     world: dict[str, Any]  # has "name"; the rest is the writer's own
     basis: str  # shared by all sequences
-    sha256: str  # of all names and hashes
+    sha256: str  # of all names, identities and hashes
     sequences: list[SequenceEntry]
 
 
@@ -165,7 +165,9 @@ def _to_json(entry: SequenceEntry) -> dict:
 
 
 def _sha256(sequences: list[SequenceEntry]) -> str:
-    return hashlib.sha256("".join(sorted(f"{e.name} {e.sha256}\n" for e in sequences)).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(sorted(f"{e.name} {e.identity} {e.sha256}\n" for e in sequences)).encode()
+    ).hexdigest()
 
 
 def _typed(data: Any, key: str, kind: type, where: str) -> Any:

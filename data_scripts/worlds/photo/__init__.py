@@ -1,0 +1,1 @@
+"""From a person on a stage to a photograph."""

@@ -1,0 +1,1 @@
+"""Measurements that say whether the worlds are good enough to mean something."""

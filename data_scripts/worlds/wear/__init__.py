@@ -1,0 +1,1 @@
+"""What hangs on a person: shoulders, clothes, glasses, caps."""
