@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # torch and numba each have OpenMP threads; waiting ones must not spin, or they starve each other on two cores
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help env assets book test lab notebooks track worlds convert refine bench clean
+.PHONY: help env assets book test lab notebooks track worlds proof convert refine bench clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -69,6 +69,9 @@ track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT
 
 worlds: assets ## generate people and pictures: make worlds [WORLDS="celeb studio"] (resumes; desk: an hour or two)
 	$(PY) -m data_scripts.worlds $(WORLDS)
+
+proof: assets .venv-track/installed ## are the worlds good enough to mean something? make proof [RECORD=mine]
+	$(PY) -m data_scripts.worlds.proof $(if $(RECORD),--record "$(RECORD)")
 
 convert: env ## bring a dataset you have into the one format: make convert NAME=insta SOURCE=... OUT=... [ARGS=--dry-run]
 	@test -n "$(NAME)" -a -n "$(SOURCE)" -a -n "$(OUT)" || { $(PY) -m data_scripts.adapters --help; exit 2; }

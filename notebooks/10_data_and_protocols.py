@@ -117,8 +117,8 @@ sys.path.insert(0, str(ROOT))  # data_scripts is no installed package
 from data_scripts.worlds.generate import assemble, make_shots, makers
 from data_scripts.worlds.person import Body
 from data_scripts.worlds.photo.picture import Scene
-from data_scripts.worlds.proof.noise import picture_noise
 from data_scripts.worlds.photo.tone import srgb
+from data_scripts.worlds.proof.noise import picture_noise
 from data_scripts.worlds.worlds import WORLDS, n_clips, plan_clip
 
 head, identities = makers()

@@ -5,7 +5,9 @@ What the paper leaves open, and what is done here:
 - The weights and the normalisation of "a weighted combination of camera-direction and expression-code dissimilarity":
   each of the two is divided by its largest value among the candidates (or by a floor, below which differences are the
   tracker's noise) and both weigh 1. Only then does one temperature mean the same for a clip with little movement and
-  for one with much, and 0.5 does concentrate on the most dissimilar: it is taken up to e^4 times as often as a copy.
+  for one with much: at 0.5 the most dissimilar frame is taken up to e^4 times as often as a copy. That is a gentle
+  lean; dividing by the mean would concentrate on a few frames (chapter 10 measures both).
+- What an expression code is: `expr` alone, as the words say. The jaw, a joint, does not count.
 - What a direction is relative to: the skull (`Clip.direction`), so that it does not matter whether a tracker put the
   head's rotation into the pose or into the camera.
 - Whether K is drawn for each batch or each sample: for each batch, so that a batch is one tensor; Phase 2 is described
@@ -42,7 +44,7 @@ class SamplerConfig:
     direction_weight: float = 1.0  # of the camera-direction dissimilarity; the paper does not give it
     expression_weight: float = 1.0  # of the expression-code dissimilarity; nor this
     temperature_start: float = 2.0  # near-uniform
-    temperature_end: float = 0.5  # concentrated on the most dissimilar
+    temperature_end: float = 0.5  # leaning to the most dissimilar
     anneal_share: float = 0.25  # of the steps, in which the temperature falls linearly from start to end
 
     def __post_init__(self):
