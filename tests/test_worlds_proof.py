@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,21 +14,22 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from data_scripts.track.choose import TRACK_PYTHON
-from data_scripts.track.video import probe, read_frames
+from data_scripts.track.video import probe, read_frames, write_frames
 from data_scripts.worlds.proof.__main__ import total
 from data_scripts.worlds.proof.faces import World, find_worlds, iou, open_sequences, prove_faces, spread, world_cases
 from data_scripts.worlds.proof.identity import auc, auc_interval, prove_identity
 from data_scripts.worlds.proof.noise import picture_noise
 from data_scripts.worlds.proof.tracker import (
+    FPS,
     Film,
     agreement,
     align,
     clip_frames,
     compare,
+    film_frames,
     track_video,
     tracked_film,
     true_film,
-    write_video,
 )
 from sa0lib.camera import Camera, intrinsics, orbit
 from sa0lib.datasets import Record, index_sequence, write_manifest, write_sequence
@@ -430,7 +432,7 @@ def test_a_film_shows_the_first_camera_in_order_of_time(head, tmp_path):
     assert [s.timestep(i) for s, i in frames] == list(range(25))
     assert {s.entries[i]["camera_index"] for s, i in frames} == {0}
     assert len(true_film(head, frames).xy) == 25
-    write_video(frames, tmp_path / "toy.mp4")
+    write_frames(tmp_path / "toy.mp4", film_frames(frames), Fraction(FPS))
     assert probe(tmp_path / "toy.mp4").frames == 25
     for k, picture in enumerate(read_frames(tmp_path / "toy.mp4")):
         assert np.abs(picture.astype(float) - records[k].image).mean() < 3

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-CRF = 10  # libx264's quality for cuts of videos that were lossy before: see the tests for what it costs
+from data_scripts.track.video import write_frames
+
 SLACK = 0.5  # s by which a video may end before a clip does: time stamps are rounded, a re-upload is another length
 
 Square = tuple[int, int, int]  # px: x0, y0, side
@@ -93,33 +94,22 @@ def frame_rate(path: Path) -> Fraction:
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: Fraction, crop: Crop | None, lossless: bool) -> int:
     """Write frames, cropped to a square, as MP4, whole or not at all; returns how many.
 
-    `lossless` keeps every RGB value; otherwise 4:2:0 at CRF. Raises ValueError if there is no frame, the square
-    does not fit into one, or one is of another size than the first.
+    `lossless` keeps every RGB value; otherwise 4:2:0, see the tests for what it costs. Raises ValueError if there is
+    no frame, the square does not fit into one, or one is of another size than the first.
     """
-    part, count = path.with_name(f".{path.stem}.part.mp4"), 0
+    part = path.with_name(f".{path.stem}.part.mp4")
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    def squares() -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+        for frame in frames:
+            height, width = frame.shape[:2]
+            x0, y0, side = crop(width, height)
+            if x0 < 0 or y0 < 0 or side < 2 or x0 + side > width or y0 + side > height:
+                raise ValueError(f"{path.stem}: the square {x0, y0, side} px leaves a {width} x {height} picture")
+            yield frame[y0 : y0 + side, x0 : x0 + side]
+
     try:
-        with av.open(str(part), "w") as container:
-            options = {"qp": "0", "preset": "veryfast"} if lossless else {"crf": str(CRF), "preset": "veryfast"}
-            stream = container.add_stream("libx264rgb" if lossless else "libx264", fps, options=options)
-            stream.pix_fmt = "rgb24" if lossless else "yuv420p"
-            for count, frame in enumerate(frames, 1):
-                height, width = frame.shape[:2]
-                x0, y0, side = crop(width, height) if crop else (0, 0, 0)
-                if crop and (x0 < 0 or y0 < 0 or side < 2 or x0 + side > width or y0 + side > height):
-                    raise ValueError(f"{path.stem}: the square {x0, y0, side} px leaves a {width} x {height} picture")
-                picture = np.ascontiguousarray(frame[y0 : y0 + side, x0 : x0 + side] if crop else frame)
-                if count == 1:
-                    stream.height, stream.width = picture.shape[:2]
-                if picture.shape[:2] != (stream.height, stream.width):  # it would be stretched without a word
-                    seen = f"{picture.shape[1]} x {picture.shape[0]}"
-                    raise ValueError(
-                        f"{path.stem}: frame {count - 1} is {seen} px, the first {stream.width} x {stream.height}"
-                    )
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            if not count:
-                raise ValueError(f"{path.stem}: no frame between its start and its end")
-            container.mux(stream.encode())
+        count = write_frames(part, squares() if crop else frames, fps, lossless)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -109,11 +108,7 @@ def contact_sheet(track: Track, head: Head, folder: Path) -> Image.Image:
 def write_overlay(track: Track, head: Head, folder: Path) -> None:
     """overlay.mp4: frames and the mesh over them side by side; frames left out are simply missing."""
     count = len(track.kept)
-    with av.open(str(folder / "overlay.mp4"), "w") as container, ThreadPoolExecutor(2) as pool:
-        stream = container.add_stream("libx264", Fraction(track.meta["fps"]).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = 2 * SIZE, SIZE, "yuv420p"
-        drawn = pool.map(lambda i: with_mesh(track, head, folder, i), range(count))
-        for pair in tqdm(drawn, "write overlay.mp4", count, unit="frame"):
-            frame = av.VideoFrame.from_ndarray(np.concatenate(pair, 1), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    with ThreadPoolExecutor(2) as pool:
+        drawn = pool.map(lambda i: np.concatenate(with_mesh(track, head, folder, i), 1), range(count))
+        rate = Fraction(track.meta["fps"]).limit_denominator(1001)
+        write_frames(folder / "overlay.mp4", tqdm(drawn, "write overlay.mp4", count, unit="frame"), rate)

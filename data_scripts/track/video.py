@@ -1,7 +1,8 @@
-"""Decoding a video with PyAV: one reader for the tracker and for the unpacking of its committed result."""
+"""Videos with PyAV: the reader of the tracker and of the unpacking of its committed result, and a writer for all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ from jaxtyping import UInt8
 
 MIN_SIDE = 128  # px: a smaller picture holds no face worth fitting
 MIN_FRAMES = 24  # fewer give no split into training and held-out frames
+FINE = 10  # libx264's CRF at which its own errors do not show
 
 
 @dataclass
@@ -64,6 +66,36 @@ def read_frames(path: Path | str) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
                 yield np.ascontiguousarray(picture)
     except av.FFmpegError as error:
         raise ValueError(f"{path}: decoding stops after frame {index} ({error}); convert the video again") from error
+
+
+def write_frames(
+    path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: Fraction, lossless: bool = False
+) -> int:
+    """Write an H.264 MP4; returns how many frames. `lossless` keeps every RGB value, otherwise 4:2:0 at FINE.
+
+    Raises ValueError if there is no frame, or one is of another size than the first (it would be stretched without a
+    word).
+    """
+    count = 0
+    with av.open(str(path), "w") as container:
+        options = {"preset": "veryfast"} | ({"qp": "0"} if lossless else {"crf": str(FINE)})
+        stream = container.add_stream("libx264rgb" if lossless else "libx264", fps, options=options)
+        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
+        for count, frame in enumerate(frames, 1):
+            height, width = frame.shape[:2]
+            if count == 1:
+                stream.width, stream.height = width, height
+            if (width, height) != (stream.width, stream.height):
+                raise ValueError(
+                    f"{path.stem}: frame {count - 1} is {width} x {height} px, the first {stream.width} x "
+                    f"{stream.height}"
+                )
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        if not count:
+            raise ValueError(f"{path.stem}: no frame to write")
+        container.mux(stream.encode())
+    return count
 
 
 def check_count(info: VideoInfo, decoded: int) -> None:

@@ -8,19 +8,19 @@ without the head's motion, how the head turns, and the neutral face up to size.
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 from tqdm import tqdm
 
 from data_scripts.track.landmarks import GROUPS
-from data_scripts.track.video import MIN_FRAMES
+from data_scripts.track.video import MIN_FRAMES, write_frames
 from data_scripts.worlds.proof.faces import open_sequences, skull_turn
 from sa0lib.camera import Camera, intrinsics
 from sa0lib.datasets import Sequence
@@ -57,17 +57,12 @@ def video_size(camera: Camera) -> tuple[int, int]:
     return camera.width // 2 * 2, camera.height // 2 * 2
 
 
-def write_video(frames: list[tuple[Sequence, int]], path: Path) -> None:
-    """H.264 of a quality at which its own errors do not show."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", Fraction(FPS), options={"crf": "10", "preset": "veryfast"})
-        stream.width, stream.height = video_size(frames[0][0].camera(frames[0][1]))
-        stream.pix_fmt = "yuv420p"
-        for sequence, i in tqdm(frames, "film", unit="frame"):
-            image = (sequence[i].image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()  # [H, W, 3]
-            image = np.ascontiguousarray(image[: stream.height, : stream.width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+def film_frames(frames: list[tuple[Sequence, int]]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Pictures for a film."""
+    width, height = video_size(frames[0][0].camera(frames[0][1]))
+    for sequence, i in tqdm(frames, "film", unit="frame"):
+        image = (sequence[i].image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()  # [H, W, 3]
+        yield image[:height, :width]
 
 
 def track_video(video: Path, out: Path, python: Path) -> None:
@@ -212,7 +207,7 @@ def prove_tracker(head: Head, folder: Path, count: int, python: Path, scratch: P
     """
     frames = clip_frames(folder, head, count)
     video, out = scratch / f"{folder.name}.mp4", scratch / folder.name
-    write_video(frames, video)
+    write_frames(video, film_frames(frames), Fraction(FPS))
     track_video(video, out, python)
     tracked, kept = tracked_film(head, out, *video_size(frames[0][0].camera(frames[0][1])))
     truth = true_film(head, [frames[k] for k in kept])
