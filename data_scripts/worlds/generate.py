@@ -24,7 +24,7 @@ from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.head import Head, load_head
 from sa0lib.profile import WorldSize
 
-VERSION = 1  # raise it when a change gives other pictures (`python -m data_scripts.worlds --check 0.1` tells)
+VERSION = 2  # raise it when a change gives other pictures (`python -m data_scripts.worlds --check 0.1` tells)
 DETAIL = 512  # px: pictures of this size show every hair and the finest texture that is painted
 TEXELS = 1024  # side of the skin's maps there
 
@@ -73,7 +73,7 @@ def make_shots(
         return
     clip, (head, _) = _clip(world, size, index), makers()
     share = min(size.pixels / DETAIL, 1.0)
-    texels = max(TEXELS // 4, min(TEXELS, 1 << (4 * size.pixels - 1).bit_length()))
+    texels = max(TEXELS // 4, min(TEXELS, 1 << (2 * size.pixels - 1).bit_length()))
     body = Body(clip.person, head, texels, strands=max(share, 0.1))
     scene, posed = Scene(body, clip.stage, size.pixels, variant), None
     parts.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from sa0lib.datasets.manifest import index_sequence, read_manifest, sequence_sha
 from sa0lib.profile import WorldSize, current_profile
 
 IN_FLIGHT = 48  # jobs handed to the processes: enough for many cores, few enough that clips are soon put together
-CHUNK = 48  # shots that a process makes in one go; long clips are shared among processes
+CHUNK = 100  # shots that a process makes in one go; long clips are shared among processes
 MAKERS = ("mitsuba", "pyoidn", "numpy", "scipy", "torch")  # packages whose versions a picture may depend on
 
 
@@ -99,7 +99,8 @@ def make_clips(
 def make_world(world: World, size: WorldSize, root: Path, pool: Executor) -> None:
     """Make a world and write its manifest."""
     start = time.perf_counter()
-    count, variant = n_clips(world, size), best_variant(size.frames * size.cameras)
+    count = n_clips(world, size)
+    variant = best_variant(size.frames * size.cameras * size.pixels**2 * size.samples)
     effort = root / ".made" / "seconds.json"
     effort.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -9,6 +9,7 @@ from data_scripts.worlds.skin import Maps
 from data_scripts.worlds.wear.parts import Part
 
 ETA_SKIN = 1.4  # refractive index
+GLASS_ALBEDO = 0.05  # of a lens's tint: what a pane scatters back
 VERTEX_COLOR = {"type": "mesh_attribute", "name": "vertex_color"}
 
 
@@ -24,7 +25,9 @@ def part_bsdf(part: Part) -> dict:
     """Clothes, glasses and caps; their colour is in the mesh's vertices."""
     if part.material == "glass":
         # Eyes behind real glass would be lit by chance alone; a pane that lets most light straight through is quiet.
-        pane = {"type": "principled", "base_color": VERTEX_COLOR, "roughness": 0.05, "specular": 0.9}
+        # What it does not let through it swallows, or a tinted pane would be a milky one.
+        tint = {"type": "rgb", "value": [float(v) for v in GLASS_ALBEDO * part.color.mean(0)]}
+        pane = {"type": "principled", "base_color": tint, "roughness": 0.05, "specular": 0.9}
         opacity = max(0.07, 1 - float(part.color.mean()))
         return {"type": "mask", "opacity": opacity, "bsdf": {"type": "twosided", "bsdf": pane}}
     roughness, metallic = {"skin": (0.5, 0.0), "cloth": (0.9, 0.0), "plastic": (0.3, 0.0), "metal": (0.3, 0.9)}[

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-from data_scripts.worlds.hair import Tuft
 from data_scripts.worlds.person import Body, Pose
 from data_scripts.worlds.photo.denoise import Denoiser
 from data_scripts.worlds.photo.materials import hair_bsdf, lamp, part_bsdf, skin_bsdf
@@ -26,8 +25,11 @@ from sa0lib.mesh import vertex_normals
 AOV = "albedo:albedo,normal:sh_normal,uv:uv"  # what the denoiser is guided by, and the ownership of pixels
 AOV_SAMPLES = 4  # per pixel: edges of clothes in the matte are this fine; noise of the guides is filtered
 MAX_DEPTH = 5  # segments of light paths: fair hair is fair because light passes through several strands
+ROULETTE = 2  # segments after which faint paths may end: dark hair, where paths are dearest, takes half the time
+MARGIN = 16  # px around the person that the denoiser sees, too
 REACH = 0.9  # metres: no part of a person is further from the middle of the head in what a camera sees
 NOT_HEAD = 1000.0  # texture coordinate of what is no part of the head, far from every chart
+LINE = 64  # bytes of a cache line
 MITSUBA_AXES = np.diag([-1.0, -1.0, 1.0, 1.0])  # its cameras have x to the left, y up, z forward
 
 
@@ -80,14 +82,15 @@ class Scene:
         with tempfile.TemporaryDirectory() as folder:
             for name, tuft in body.tufts.items():
                 path = Path(folder, f"{name}.txt")
-                _write_strands(path, tuft)
-                scene[name] = {"type": "bsplinecurve", "filename": str(path), "bsdf": hair_bsdf(tuft)}
+                _write_strands(path, _on_curve(tuft.points, tuft.radius))
+                scene[name] = {"type": "linearcurve", "filename": str(path), "bsdf": hair_bsdf(tuft)}
             self.scene = mi.load_dict(scene)
         self.params = mi.traverse(self.scene)
-        self.path = mi.load_dict({"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": True})
+        paths = {"type": "path", "max_depth": MAX_DEPTH, "rr_depth": ROULETTE, "hide_emitters": True}
+        self.path = mi.load_dict(paths)
         self.guides = mi.load_dict({"type": "aov", "aovs": AOV})
         self.surveyor = mi.load_dict({"type": "aov", "aovs": "i:shape_index,p:position,uv:uv"})
-        self.denoise = Denoiser(size)
+        self.denoise = Denoiser()
 
     def pose(self, pose: Pose) -> None:
         """Bring the body into a pose."""
@@ -95,8 +98,7 @@ class Scene:
         for name, vertices in pose.solids.items():
             self._move(name, vertices, slice(None))
         for name, points in pose.strands.items():
-            flat = np.concatenate([points, self.body.tufts[name].radius[..., None]], -1)  # [S, P, 4]
-            self.params[f"{name}.control_points"] = np.float32(flat).ravel()
+            self.params[f"{name}.control_points"] = _aligned(_on_curve(points, self.body.tufts[name].radius))
         self.params.update()
 
     def shoot(self, camera: Camera, samples: int, seed: int) -> Shot:
@@ -113,7 +115,9 @@ class Scene:
         behind = self.stage.backdrop
         color = color * self.stage.exposure + (1 - alpha[..., None]) * behind
         albedo = guides[..., :3] + (1 - np.minimum(hit, 1))[..., None] * behind
-        linear, mask = self.denoise(color, mask, albedo, guides[..., 3:6])
+        there = hit > 0  # beside it there is no noise
+        there |= alpha > 0
+        linear, mask = self.denoise(color, mask, albedo, guides[..., 3:6], _surroundings(there))
         return Shot(to_bytes(srgb(linear)), to_bytes(mask), linear)
 
     def trace(self, camera: Camera, samples: int, seed: int):
@@ -152,8 +156,8 @@ class Scene:
 
     def _move(self, name: str, vertices: Float[ndarray, "V 3"], rows) -> None:
         normals = vertex_normals(vertices, self.faces[name])[rows]
-        self.params[f"{name}.vertex_positions"] = np.float32(vertices[rows]).ravel()
-        self.params[f"{name}.vertex_normals"] = np.float32(normals).ravel()
+        self.params[f"{name}.vertex_positions"] = _aligned(vertices[rows])
+        self.params[f"{name}.vertex_normals"] = _aligned(normals)
 
 
 def _mesh(name: str, n: int, faces: ndarray, bsdf: dict, uv: ndarray | None, colors: ndarray | None = None):
@@ -177,7 +181,38 @@ def _film(size: int) -> dict:
     return {"type": "hdrfilm", "width": size, "height": size, "pixel_format": "rgba", "rfilter": {"type": "box"}}
 
 
-def _write_strands(path: Path, tuft: Tuft) -> None:
-    rows = np.concatenate([tuft.points, tuft.radius[..., None]], -1)  # [S, P, 4]
-    line = "%.6f %.6f %.6f %.7f\n" * rows.shape[1] + "\n"
-    path.write_text("".join(line % tuple(strand.ravel()) for strand in rows))
+def _aligned(values: ndarray) -> Float[ndarray, "N"]:
+    """A flat float32 copy that starts on a cache line.
+
+    DrJit takes arrays over without copying and compiles other code where they start elsewhere, so that without this
+    every pose would be compiled anew, which takes longer than the photograph.
+    """
+    flat = np.empty(values.size + LINE // 4, np.float32)
+    start = -flat.ctypes.data % LINE // 4
+    flat = flat[start : start + values.size]
+    flat[:] = values.ravel()
+    return flat
+
+
+def _on_curve(points: Float[ndarray, "S P 3"], radius: Float[ndarray, "S P"]) -> Float[ndarray, "S P-2 4"]:
+    """Where the B-splines of these control points have their joints, with radii.
+
+    The polylines between them cannot be told from the curves in a picture, and rays meet them sooner.
+    """
+    x = np.concatenate([points, radius[..., None]], -1)
+    return (x[:, :-2] + 4 * x[:, 1:-1] + x[:, 2:]) / 6
+
+
+def _surroundings(there: Bool[ndarray, "H W"]) -> tuple[slice, slice]:
+    """The rows and columns of a person with MARGIN around, in whole multiples of it: few different sizes."""
+    spans = []
+    for axis, size in ((1, there.shape[0]), (0, there.shape[1])):
+        found = np.flatnonzero(there.any(axis)) if there.any() else np.arange(size)
+        low, high = max(found[0] // MARGIN - 1, 0), found[-1] // MARGIN + 2
+        spans.append(slice(low * MARGIN, min(high * MARGIN, size)))
+    return tuple(spans)
+
+
+def _write_strands(path: Path, strands: Float[ndarray, "S P 4"]) -> None:
+    line = "%.6f %.6f %.6f %.7f\n" * strands.shape[1] + "\n"
+    path.write_text("".join(line % tuple(strand.ravel()) for strand in strands))

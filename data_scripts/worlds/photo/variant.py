@@ -1,7 +1,7 @@
 """Which of Mitsuba's variants to photograph with.
 
-`llvm_ad_rgb` compiles each scene to vector code: pictures of one scene then come several times faster, but the first
-two cost more than a second of compilation. It needs an LLVM library (Debian: libllvm19) that DrJit finds by itself or
+`llvm_ad_rgb` compiles each scene to vector code: pictures of one scene then come two to three times faster, but the
+first costs some seconds of compilation. It needs an LLVM library (Debian: libllvm19) that DrJit finds by itself or
 through DRJIT_LIBLLVM_PATH, and some releases of that library end the whole process. So a child process tries first.
 """
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from functools import lru_cache
 
-LONG = 48  # shots of one scene from where compiling pays
+PAYS = 2_000_000  # light paths through one scene from where compiling pays
 TRIAL = """
 import mitsuba as mi
 mi.set_variant("llvm_ad_rgb")
@@ -28,6 +28,6 @@ def llvm_works() -> bool:
         return False
 
 
-def best_variant(shots: int) -> str:
-    """The faster variant for this many shots of one scene."""
-    return "llvm_ad_rgb" if shots >= LONG and llvm_works() else "scalar_rgb"
+def best_variant(paths: int) -> str:
+    """The faster variant for this many light paths through one scene."""
+    return "llvm_ad_rgb" if paths >= PAYS and llvm_works() else "scalar_rgb"
