@@ -186,6 +186,16 @@ class Head(nn.Module):
         )
 
 
+def viewing_direction(params: dict[str, Float[Tensor, "B _"]], viewmat: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B 3"]:
+    """The camera's viewing axis in the frame of the skull, a unit vector.
+
+    A head that turns before a still camera and a camera that goes around a still head look the same here: that is
+    needed, for trackers put head rotation into the one or into the other (GAGAvatar's into the camera).
+    """
+    skull = axis_angle_to_matrix(params["rotation"]) @ axis_angle_to_matrix(params["neck"])  # [B, 3, 3]
+    return (skull.mT @ viewmat[:, 2, :3, None])[..., 0]
+
+
 def load_head(path: Path | str = ASSETS / "open_head.npz") -> Head:
     """OpenHead from its npz.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sa0lib.paths import ASSETS
 from sa0lib.ssim_cpu import SSIM
+from sa0lib.torchvision_cpu import declare_torchvision_operators
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels: the window of Wang et al. (2004)
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # the paper's stabilisers for data in [0, 1]
@@ -59,16 +60,24 @@ def _ssim(a: Float[Tensor, "B C H W"], b: Float[Tensor, "B C H W"]) -> Float[Ten
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # what is kept must serve gradients too
-def blur_matrix(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "n n"]:
-    """The Gaussian window along an axis of n pixels as a matrix; reflected pixels are folded back into it."""
-    half = SSIM_WINDOW // 2
-    offsets = torch.arange(-half, half + 1)  # [11]
-    window = torch.exp(-(offsets.double() ** 2) / (2 * SSIM_SIGMA**2))
-    source = torch.arange(n)[:, None] + offsets  # [n, 11]
+def blur_matrix(n: int, dtype: torch.dtype, device: torch.device, sigma: float = SSIM_SIGMA) -> Float[Tensor, "n n"]:
+    """The Gaussian window along an axis of n pixels as a matrix; reflected pixels are folded back into it.
+
+    It reaches 3.5 sigma (pixels) to both sides, the 11 pixels of `SSIM_WINDOW` for its sigma; n must exceed that reach.
+    """
+    half = window_reach(sigma)
+    offsets = torch.arange(-half, half + 1)  # [2 half + 1]
+    window = torch.exp(-(offsets.double() ** 2) / (2 * sigma**2))
+    source = torch.arange(n)[:, None] + offsets  # [n, 2 half + 1]
     source = n - 1 - (n - 1 - source.abs()).abs()  # -1 -> 1 and n -> n - 2
     matrix = torch.zeros(n, n, dtype=torch.float64)
     matrix.scatter_add_(1, source, (window / window.sum()).expand(n, -1).contiguous())
     return matrix.to(device, dtype)
+
+
+def window_reach(sigma: float) -> int:
+    """How many pixels a Gaussian window extends to each side: 3.5 sigma, rounded."""
+    return int(3.5 * sigma + 0.5)
 
 
 def lpips(
@@ -99,7 +108,7 @@ def lpips_network(net: str, assets: Path) -> torch.nn.Module:
     path = assets / f"lpips_{net}.npz"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run `python -m data_scripts.get_assets --only lpips`")
-    _declare_torchvision_operators()
+    declare_torchvision_operators()
     import lpips as package  # imports torchvision
 
     with warnings.catch_warnings():
@@ -112,21 +121,6 @@ def lpips_network(net: str, assets: Path) -> torch.nn.Module:
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run get_assets again") from error
     return model
-
-
-@lru_cache(maxsize=1)
-def _declare_torchvision_operators() -> torch.library.Library | None:
-    """Let PyPI's torchvision, a CUDA build, import beside a CPU build of torch.
-
-    Its compiled half cannot load there, and the import stops where it registers shapes for two operators of that half.
-    Declared, they are enough for everything in plain PyTorch, which is all that LPIPS uses. Kept alive by the cache.
-    """
-    if torch.version.cuda is not None:
-        return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 def _pairs(image: Tensor, target: Tensor, box: Tensor | None, smallest: int = 1) -> list[tuple[Tensor, Tensor]]:

@@ -109,6 +109,9 @@ def _check_faces(faces: np.ndarray, n: int, name: str) -> None:
         raise ValueError(f"{name} names vertices {faces.min()} to {faces.max()}, but there are only {n}")
 
 
+TexelPairs = tuple[Bool[Tensor, "N N-1"], Bool[Tensor, "N-1 N"]]  # (texel, next column), (texel, next row)
+
+
 @dataclass
 class UVMap:
     """The valid texels of a chart in row-major order: texel g is where Gaussian g lives.
@@ -162,3 +165,42 @@ def build_uv_map(vt: Float[np.ndarray, "Nvt 2"], ft: Int[np.ndarray, "F 3"], siz
         row=torch.from_numpy(row),
         col=torch.from_numpy(col),
     )
+
+
+def texel_pairs(valid: Bool[Tensor, "N N"]) -> TexelPairs:
+    """Where a texel and the next one in its row, or in its column, are both valid."""
+    return valid[:, :-1] & valid[:, 1:], valid[:-1] & valid[1:]
+
+
+def seam_pairs(
+    uv_map: UVMap, vt: Float[np.ndarray, "Nvt 2"], ft: Int[np.ndarray, "F 3"], faces: Int[np.ndarray, "F 3"]
+) -> TexelPairs:
+    """The pairs of neighbouring valid texels that are no neighbours on the mesh.
+
+    Such a pair lies on both sides of a seam or of an opening: the straight line between the two centres leaves the
+    chart, and the two triangles (`faces`: rows of the mesh beside those of `ft`) have no vertex in common. Vertices
+    alone would not do, because where texels are larger than triangles most neighbours share none; the line alone
+    would not do either, because at the end of a cut both sides still meet. Arrays or CPU tensors.
+    """
+    N, ft = uv_map.size, np.asarray(ft)
+    xy = np.asarray(vt, np.float64) * (N, -N) + (0, N)  # [Nvt, 2] texels
+    edges, uses = np.unique(np.sort(ft[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)), axis=0, return_counts=True)
+    outline = xy[edges[uses == 1]]  # [E, 2, 2]
+    corners = np.full((N, N, 3), -1)
+    corners[uv_map.row.cpu(), uv_map.col.cpu()] = np.asarray(faces)[uv_map.face.cpu()]
+    across = _unconnected(outline, corners)
+    down = _unconnected(outline[..., ::-1], corners.transpose(1, 0, 2)).T
+    return tuple(torch.from_numpy(pairs.copy()).to(uv_map.row.device) for pairs in (across, down))
+
+
+def _unconnected(outline: Float[np.ndarray, "E 2 2"], corners: Int[np.ndarray, "N N 3"]) -> Bool[np.ndarray, "N N-1"]:
+    """For texels and their right neighbours; `corners` are mesh vertices, -1 outside the chart."""
+    N = len(corners)
+    crossed = np.zeros((N, N + 1), bool)  # [i, j]: the outline crosses row i between the centres of j - 1 and j
+    for edge in outline:
+        (x0, y0), (x1, y1) = edge[edge[:, 1].argsort()]
+        rows = np.arange(np.ceil(y0 - 0.5), np.ceil(y1 - 0.5), dtype=int)  # centres in [y0, y1)
+        crossed[rows, np.floor(x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0) + 0.5).astype(int)] = True
+    left, right = corners[:, :-1], corners[:, 1:]  # [N, N - 1, 3]
+    meet = (left[..., :, None] == right[..., None, :]).any((-1, -2))
+    return crossed[:, 1:N] & (left[..., 0] >= 0) & (right[..., 0] >= 0) & ~meet

@@ -9,6 +9,7 @@ import torch
 from sa0lib import metrics
 from sa0lib.metrics import lpips, psnr, ssim
 from sa0lib.paths import ASSETS
+from sa0lib.torchvision_cpu import declare_torchvision_operators
 
 needs_weights = pytest.mark.skipif(
     not (ASSETS / "lpips_alex.npz").is_file(), reason="run `python -m data_scripts.get_assets --only lpips`"
@@ -38,7 +39,7 @@ def test_psnr_is_one_number_an_image(pair):
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 48), (3, 1, 31, 40), (2, 3, 6, 7)])
 def test_ssim_is_that_of_torchmetrics(shape):
-    metrics._declare_torchvision_operators()
+    declare_torchvision_operators()
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     generator = torch.Generator().manual_seed(1)

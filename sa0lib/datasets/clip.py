@@ -4,7 +4,7 @@ Numbers are those on disk (pixels of the stored size); `Clip.views` decodes what
 asked for. Where the pictures lie, in files or in the bytes of a shard, makes no difference here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +18,7 @@ from sa0lib.datasets.layout import inside
 from sa0lib.datasets.manifest import SequenceEntry
 from sa0lib.datasets.pictures import decode, reduce, resized
 from sa0lib.datasets.sequence import Sequence
-from sa0lib.head import WIDTHS
-from sa0lib.rotation import axis_angle_to_matrix
+from sa0lib.head import WIDTHS, viewing_direction
 
 
 class Views(NamedTuple):
@@ -68,13 +67,16 @@ class Clip:
 
     @cached_property
     def direction(self) -> Float[Tensor, "N 3"]:
-        """Unit viewing directions in the frame of the skull.
+        """Viewing directions in the frame of the skull, see `viewing_direction`."""
+        return viewing_direction(self.params, self.viewmat)
 
-        A head that turns before a still camera and a camera that goes around a still head look the same here: that
-        is needed, for trackers put head rotation into the one or into the other (GAGAvatar's into the camera).
-        """
-        skull = axis_angle_to_matrix(self.params["rotation"]) @ axis_angle_to_matrix(self.params["neck"])  # [N, 3, 3]
-        return (skull.mT @ self.viewmat[:, 2, :3, None])[..., 0]
+    def take(self, chosen: list[int]) -> "Clip":
+        """These frames alone, as a clip of their own."""
+        tensors = ("K", "viewmat", "size", "face_box", "timestep", "camera_index")
+        numbers = {name: getattr(self, name)[chosen] for name in tensors}
+        params = {name: codes[chosen] for name, codes in self.params.items()}
+        pictures = {name: [getattr(self, name)[i] for i in chosen] for name in ("images", "masks")}
+        return replace(self, params=params, **numbers, **pictures)
 
     def views(self, chosen: list[int], size: int | None = None) -> Views:
         """The chosen frames as Views [n, ...]; pictures are uint8, their longer side `size` pixels (None: as stored).

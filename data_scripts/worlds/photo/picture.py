@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import drjit as dr
 import mitsuba as mi
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -60,6 +61,7 @@ class Scene:
 
     def __init__(self, body: Body, stage: Stage, size: int, variant: str = "scalar_rgb"):
         mi.set_variant(variant)
+        dr.flush_kernel_cache()  # what was compiled for the scene before serves no other, and would stay in memory
         self.body, self.stage, self.size = body, stage, size
         head = body.head
         # One Mitsuba vertex for each pair of vertex and chart corner: positions are shared over seams, UVs are not.
