@@ -157,8 +157,8 @@ def test_gradients_flow_from_world_space_to_the_decoder(head, generator):
     means, quats, scales, opacities, colors = generator.gaussians(prediction, 0).world(frames)
     generator.zero_grad()
     (means.sum() + quats.sum() + scales.sum() + opacities.sum() + colors.sum()).backward()
-    assert all(head_[-1].weight.grad.isfinite().all() for head_ in generator.decoder.heads.values())
-    assert all(head_[-1].weight.grad.any() for head_ in generator.decoder.heads.values())
+    assert all(head_.last.weight.grad.isfinite().all() for head_ in generator.decoder.heads.values())
+    assert all(head_.last.weight.grad.any() for head_ in generator.decoder.heads.values())
 
 
 def test_the_same_seed_makes_the_same_generator(head):

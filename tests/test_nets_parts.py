@@ -238,7 +238,7 @@ def test_sft_scales_and_shifts():
         torch.nn.init.zeros_(stack[-1].weight)
         torch.nn.init.constant_(stack[-1].bias, value)
     x = torch.randn(1, 4, 5, 5)
-    torch.testing.assert_close(steer(x, torch.randn(1, 3, 5, 5)), 1.5 * x - 2)
+    torch.testing.assert_close(steer(x, torch.randn(1, 3, 5, 5)), (1 + np.tanh(0.5)) * x - 2)
 
 
 @pytest.fixture(scope="module")
@@ -363,6 +363,18 @@ def test_expression_moves_all_attributes_but_opacity(decoder):
     other = awake(decoder)
     a, b = (other(features, gamma, c).attributes for c in (codes, codes + 1))
     assert {name for name in ATTRIBUTES if (a[name] - b[name]).abs().max() > 1e-9} == set(RESIDUALS)
+
+
+def test_a_head_is_a_convolution_of_features_and_direction_concatenated(decoder):
+    """Written out as the paper says it, with the direction going on beyond the border."""
+    features, gamma, _ = inputs(5)
+    head = decoder.heads["means"]
+    direction = gamma[..., None, None].expand(-1, -1, 8, 8)
+    joined = torch.cat([torch.nn.functional.pad(features, (1, 1, 1, 1)), direction], 1)  # [2, 35, 8, 8]
+    spread = head.lift.weight[..., None, None].expand(-1, -1, 3, 3) / 9
+    kernel = torch.cat([head.first.weight, spread], 1)
+    expected = torch.nn.functional.conv2d(joined, kernel, head.first.bias)
+    torch.testing.assert_close(head(features, gamma), head.last(torch.nn.functional.silu(expected)))
 
 
 def test_every_head_sees_the_viewing_direction(decoder):

@@ -84,7 +84,10 @@ class Down(nn.Module):
 
 
 class Steer(nn.Module):
-    """SFT: scale and shift of another map's features, from one of the U-Net. Starts as the identity."""
+    """SFT: scale and shift of another map's features, from one of the U-Net.
+
+    The scale is kept between 0 and 2: unbounded, seven of them in a row multiplied up and training ended in infinity.
+    """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
@@ -97,7 +100,7 @@ class Steer(nn.Module):
         return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(SLOPE), last)
 
     def forward(self, x: Float[Tensor, "B O H W"], condition: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O H W"]:
-        return x * (1 + self.scale(condition)) + self.shift(condition)
+        return x * (1 + self.scale(condition).tanh()) + self.shift(condition)
 
 
 class StyleUNet(nn.Module):
@@ -136,7 +139,7 @@ class StyleUNet(nn.Module):
         x, out = self.start.expand(len(chart), -1, -1, -1), 0.0
         for i, steer in enumerate(self.steer):
             if i:
-                condition = activate(self.up[i - 1](_double(condition))) + skips.pop()
+                condition = (activate(self.up[i - 1](_double(condition))) + skips.pop()) / GAIN
                 x, out = _double(x), _double(out)
             x = activate(self.first[i](x, style))
             x = activate(self.second[i](steer(x, condition), style))
