@@ -138,8 +138,9 @@ def test_every_local_link_and_anchor_resolves(book, pages):
 
 
 def test_ids_are_unique_in_a_page(pages):
-    # search-input stands twice on the search page; sphinx-exercise gives all its boxes the same ids, linked by none
-    not_ours = {"search-input", "exercise-content", "solution-content"}  # of the theme and of sphinx-exercise
+    # search-input stands twice on the search page; sphinx-exercise and sphinx-proof give all their boxes the same ids,
+    # linked by none
+    not_ours = {"search-input", "exercise-content", "solution-content", "proof", "proof-content"}
     twice = [(p.path.name, i) for p in pages for i, n in Counter(p.ids).items() if n > 1 and i not in not_ours]
     assert not twice
 
