@@ -5,9 +5,7 @@ ends with the avatar as PLY and its scores on the held-out frames.
 """
 
 import argparse
-import io
 import math
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass, fields
@@ -30,6 +28,7 @@ from sa0lib.avatar import (
     render,
 )
 from sa0lib.binding import triangle_frames
+from sa0lib.checkpoint import read_checkpoint, write_checkpoint
 from sa0lib.datasets import Sequence
 from sa0lib.gaussians import Gaussians
 from sa0lib.head import Head, load_head
@@ -132,12 +131,7 @@ class Refiner:
             "seconds": self.seconds,
             "history": self.history,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, path)
+        write_checkpoint(path, state)
 
     def load(self, path: Path) -> None:
         """Continue from `save`d state: the run goes on to the same numbers as one that was never stopped.
@@ -145,10 +139,7 @@ class Refiner:
         Raises:
             ValueError: the file is damaged, or belongs to another configuration or another set of frames.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
+        state = read_checkpoint(path)
         for field, value in asdict(self.config).items():
             if state["config"].get(field) != value:
                 raise ValueError(

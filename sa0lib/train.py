@@ -3,9 +3,7 @@
 A run that was stopped goes on from its checkpoint to the same numbers as one that never was.
 """
 
-import io
 import math
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +17,7 @@ from tqdm import tqdm
 from sa0lib.avatar import render
 from sa0lib.binding import triangle_frames
 from sa0lib.camera import Camera
+from sa0lib.checkpoint import read_checkpoint, write_checkpoint
 from sa0lib.datasets import Batch, to_float
 from sa0lib.datasets.clip import Views
 from sa0lib.generator_losses import PHASE_1, GeneratorWeights, generator_loss
@@ -94,12 +93,7 @@ class Trainer:
             "seconds": self.seconds,
             "history": self.history,
         } | described(self.generator)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, path)
+        write_checkpoint(path, state)
 
     def load(self, path: Path) -> None:
         """Continue from `save`d state. Raises ValueError: what `load_generator` raises, or another configuration."""
@@ -127,11 +121,8 @@ def load_generator(generator: Generator, path: Path) -> dict:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
-    try:
-        state = torch.load(path, weights_only=True, map_location=generator.start_means.device)
-        weights = state["generator"]
-    except Exception as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
+    state = read_checkpoint(path, generator.start_means.device)
+    weights = state.get("generator", {})
     for name, mine in described(generator).items():
         if state.get(name) != mine:
             raise ValueError(f"{path}: its {name} are {state.get(name)}, this generator's {mine}")

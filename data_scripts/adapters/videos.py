@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -97,7 +98,6 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: Fraction, crop: C
     `lossless` keeps every RGB value; otherwise 4:2:0, see the tests for what it costs. Raises ValueError if there is
     no frame, the square does not fit into one, or one is of another size than the first.
     """
-    part = path.with_name(f".{path.stem}.part.mp4")
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def squares() -> Iterator[UInt8[np.ndarray, "S S 3"]]:
@@ -108,9 +108,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: Fraction, crop: C
                 raise ValueError(f"{path.stem}: the square {x0, y0, side} px leaves a {width} x {height} picture")
             yield frame[y0 : y0 + side, x0 : x0 + side]
 
-    try:
+    with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        part = Path(folder, path.name)
         count = write_frames(part, squares() if crop else frames, fps, lossless)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return count
