@@ -353,7 +353,7 @@ def forward_pass(f, gamma):
 
 reach = {forward_pass: 256, by_differences: 64, by_rows: min(16, side // 2)}
 reach |= {by_columns: 256, by_projection: 256}
-most = side if profile.name == "smoke" else 256
+most = profile.uv_size
 sides = [s for s in (8, 16, 32, 64, 128, 256) if s <= most]
 costs = {}
 for way, last in reach.items():

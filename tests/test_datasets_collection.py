@@ -256,4 +256,4 @@ def test_thirty_five_thousand_sequences_open_without_touching_them(tmp_path):
 
 
 def collection_hash(names) -> str:
-    return hashlib.sha256("".join(f"{name} {'0' * 64}\n" for name in names).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{name} {name} {'0' * 64}\n" for name in names).encode()).hexdigest()
