@@ -14,7 +14,7 @@ from data_scripts.track.choose import summary
 from data_scripts.track.landmarks import GROUPS
 from data_scripts.track.matte import SIZE, crop, enlarge
 from data_scripts.track.track import Track
-from data_scripts.track.video import read_frames
+from data_scripts.track.video import read_frames, write_frames
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.head import Head
 from sa0lib.mesh import overlay
