@@ -67,7 +67,7 @@ track: assets .venv-track/installed ## track a face: make track VIDEO=me.mp4 OUT
 	@test -n "$(VIDEO)" -a -n "$(OUT)" || { echo "usage: make track VIDEO=me.mp4 OUT=data/me"; exit 2; }
 	$(PY) -m data_scripts.track "$(VIDEO)" "$(OUT)"
 
-worlds: assets ## generate people and pictures: make worlds [WORLDS="celeb studio"] (resumes; desk: two hours or more)
+worlds: assets ## generate people and pictures: make worlds [WORLDS="celeb studio"] (resumes; desk: hours)
 	$(PY) -m data_scripts.worlds $(WORLDS)
 
 proof: assets .venv-track/installed ## are the worlds good enough to mean something? make proof [RECORD=mine]
