@@ -73,15 +73,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     profile = current_profile()
     parser.add_argument("--data", type=Path, default=DATA / "worlds" / profile.name / "celeb", help="a collection")
-    parser.add_argument("--out", type=Path, default=DATA / "overfit" / profile.name, help="checkpoint and preview")
+    parser.add_argument("--out", type=Path, default=DATA / "overfit" / profile.name, help="checkpoint")
     parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--uv-size", type=int, default=128)
     parser.add_argument("--backbone", default="alexnet")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", metavar="NAME", help="write the scores to book/results/runs/NAME.json")
+    parser.add_argument("--record", metavar="NAME", help="keep scores and pictures in book/results/runs")
     arguments = parser.parse_args()
     try:
         run(arguments)
@@ -117,7 +117,6 @@ def run(arguments: argparse.Namespace) -> None:
     count = len(clips[0])
     seen = scores(generator, clips, list(range(count - HELD_OUT)))
     new = scores(generator, clips, list(range(count - HELD_OUT, count)))
-    preview(generator, clips).save(arguments.out / "preview.png")
     result = {
         "generator": asdict(sizes),
         "training": asdict(trainer.config),
@@ -130,6 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
     }
     name, folder = arguments.record or "record", RUNS if arguments.record else arguments.out
     path = record_run(name, result, arguments.seed, time.perf_counter() - start, folder)
+    preview(generator, clips).save(path.with_suffix(".webp"), quality=85)
     for what, values in (("training frames", seen), ("new frames", new)):
         print(f"{what}: {torch.tensor(values).mean():.2f} dB")
     print(f"scores: {path}")

@@ -31,6 +31,7 @@ class Profile:
     n_eval_frames: int | None  # held-out frames that are scored, evenly spaced; None takes all
     quick_iters: int  # refinement steps that chapter 00 runs before the reader's eyes
     refine_iters: int  # refinement steps of a recorded result; the paper has 10,000
+    generator_steps: int  # training steps that chapter 04 runs before the reader's eyes
     turntable_frames: int  # views of a turntable
     sweep_frames: int  # steps of an expression sweep
     demo_size: int  # px: side of the pictures that chapter 02 splats densely
@@ -54,6 +55,7 @@ PROFILES = {
             n_eval_frames=2,
             quick_iters=4,
             refine_iters=8,
+            generator_steps=3,
             turntable_frames=4,
             sweep_frames=3,
             demo_size=48,
@@ -73,6 +75,7 @@ PROFILES = {
             n_eval_frames=None,
             quick_iters=1_000,
             refine_iters=10_000,
+            generator_steps=200,
             turntable_frames=36,
             sweep_frames=12,
             demo_size=128,
@@ -92,6 +95,7 @@ PROFILES = {
             n_eval_frames=None,
             quick_iters=2_000,
             refine_iters=10_000,
+            generator_steps=1_000,
             turntable_frames=72,
             sweep_frames=24,
             demo_size=256,
@@ -111,6 +115,7 @@ PROFILES = {
             n_eval_frames=None,
             quick_iters=10_000,
             refine_iters=10_000,
+            generator_steps=2_000,
             turntable_frames=72,
             sweep_frames=24,
             demo_size=256,

@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_collection import toy_camera, toy_codes
 
+from sa0lib.binding import triangle_frames
 from sa0lib.datasets.clip import Views
 from sa0lib.gaussians import Gaussians
 from sa0lib.head import load_head
-from sa0lib.nets import Generator, GeneratorConfig
+from sa0lib.nets import Generator, GeneratorConfig, Prediction
+from sa0lib.nets.decoder import condition, harmonic
+from sa0lib.nets.warp import project, texel_points, warp
+from tests.benchmarks.generator import portraits
 
 SMALL = GeneratorConfig("alexnet", 32, dense_channels=8, warped_channels=6, width=0.03, style=12, hidden=8)
 SIZE = 64
@@ -148,8 +152,6 @@ def test_every_trained_parameter_gets_a_gradient(head):
 
 def test_gradients_flow_from_world_space_to_the_decoder(head, generator):
     """Binding and decoder together: what a rasterizer's gradient has to pass."""
-    from sa0lib.binding import triangle_frames
-
     target = views(12, 1)
     prediction = generator(views(13, 1, 1), target)
     with torch.no_grad():
@@ -159,6 +161,44 @@ def test_gradients_flow_from_world_space_to_the_decoder(head, generator):
     (means.sum() + quats.sum() + scales.sum() + opacities.sum() + colors.sum()).backward()
     assert all(head_.last.weight.grad.isfinite().all() for head_ in generator.decoder.heads.values())
     assert all(head_.last.weight.grad.any() for head_ in generator.decoder.heads.values())
+
+
+def test_warp_decoder_and_binding_together_pass_gradcheck(head):
+    """From a dense map to Gaussians in the world, in float64: to the map, the direction and the decoder's weights."""
+    torch.manual_seed(0)
+    tiny = Generator(head, replace(SMALL, uv_size=8, channels=4, hidden=3)).double()
+    for parameter in tiny.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)  # at zero the residual head passes nothing on
+    target = views(14, 1)
+    with torch.no_grad():
+        vertices = head(**target.params)
+        points, _ = texel_points(tiny.uv_map, vertices, head.faces)
+        xy, _ = project(points.double(), target.viewmat.double(), target.K.double())
+        frames = triangle_frames(vertices.double(), head.faces)
+    codes = condition(target.params).double()
+
+    def world(dense, direction, *weights):
+        names = dict(zip((n for n, _ in tiny.decoder.named_parameters()), weights, strict=True))
+        features = warp(tiny.uv_map, dense, xy, (SIZE, SIZE))
+        gamma = harmonic(direction)
+        maps = torch.func.functional_call(tiny.decoder, names, (features, gamma, codes))
+        return tiny.gaussians(Prediction(maps, gamma), 0).world(frames)
+
+    dense = torch.randn(1, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+    direction = torch.tensor([[0.3, -0.2, 0.9]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(world, (dense, direction, *tiny.decoder.parameters()), fast_mode=True)
+
+
+def test_half_precision_never_touches_the_geometry(generator):
+    sources = views(15, 1, 2).map(lambda t: t[0])
+    with torch.no_grad():
+        exact, _ = generator._warped(sources)
+        with torch.autocast("cpu", torch.bfloat16):
+            half, _ = generator._warped(sources)
+            gamma = generator.decode(generator.encode(views(15, 1, 2)), views(16, 1).params, views(16, 1).viewmat).gamma
+    assert torch.equal(exact[:, -1], half[:, -1].float())  # what is seen
+    torch.testing.assert_close(half[:, -4:-1].float(), exact[:, -4:-1], rtol=0, atol=5e-3)  # colours: the same places
+    assert gamma.dtype == torch.float32
 
 
 def test_the_same_seed_makes_the_same_generator(head):
@@ -177,27 +217,28 @@ def test_a_config_out_of_range_is_refused(change):
 
 
 def test_the_paper_size_model_has_the_papers_sizes(head):
-    """Shapes alone, on the meta device: 512 px, 32 x 32 tokens, 256 x 256 texels, 27 and 112 numbers."""
-    with torch.device("meta"):
-        from sa0lib.nets.decoder import Decoder
-        from sa0lib.nets.dpt import DPT
-        from sa0lib.nets.encoder import make_backbone
-        from sa0lib.nets.styleunet import StyleUNet
-
-        config = GeneratorConfig()
-        backbone = make_backbone(config.backbone)
-        features = backbone(torch.rand(1, 3, 512, 512))
-        assert [tuple(m.shape) for m in features.maps] == [(1, 768, 32, 32)] * 4
-        dense = DPT(backbone, config.dense_channels, config.warped_channels)(features.maps, (256, 256))
-        assert dense.shape == (1, 128, 256, 256)
-        unet = StyleUNet(132, 768, config.channels, config.uv_size, config.width, config.style)
-        chart = unet(torch.rand(1, 132, 256, 256), features.summary)
-        assert chart.shape == (1, 32, 256, 256)
-        maps = Decoder(32, config.hidden)(chart, torch.rand(1, 27), torch.rand(1, 112))
-    assert {k: tuple(v.shape[1:]) for k, v in maps.attributes.items()} == {
+    """One real pass on the CPU: 512 px, 32 x 32 tokens, 256 x 256 texels, 27 and 112 numbers, 58 K Gaussians."""
+    torch.manual_seed(0)
+    config = GeneratorConfig()
+    generator = Generator(head, config).eval()
+    sources, target = portraits(1, 512, "cpu"), portraits(1, 512, "cpu").map(lambda t: t[:, 0])
+    made = {}
+    for name in ("backbone", "dpt"):
+        getattr(generator, name).register_forward_hook(lambda _, __, out, name=name: made.update({name: out}))
+    with torch.inference_mode():
+        person = generator.encode(sources)
+        assert [tuple(m.shape) for m in made["backbone"].maps] == [(1, 768, 32, 32)] * 4
+        assert made["dpt"].shape == (1, 128, 256, 256)
+        assert person.features.shape == (1, 32, 256, 256) and person.summary.shape == (1, 768)
+        prediction = generator.decode(person, target.params, target.viewmat)
+    assert prediction.gamma.shape == (1, 27) and condition(target.params).shape == (1, 112)
+    assert {k: tuple(v.shape[1:]) for k, v in prediction.maps.attributes.items()} == {
         "means": (3, 256, 256),
         "quats": (4, 256, 256),
         "log_scales": (3, 256, 256),
         "colors": (3, 256, 256),
         "opacities": (1, 256, 256),
     }
+    gaussians = generator.gaussians(prediction, 0)
+    assert 55_000 < len(gaussians) < 61_000 and len(gaussians) == int(generator.uv_map.valid.sum())
+    assert all(v.isfinite().all() for v in (gaussians.means, gaussians.quats, gaussians.log_scales))

@@ -25,6 +25,7 @@ from sa0lib.uv import build_uv_map
 
 LOG_SCALES = (-4.6, 2.3)  # bounds of log-scales: between a hundredth of s_f and the start on the coarsest chart
 GRAY = 0.5  # colour that Gaussians start with
+EXTRA_CHANNELS = 4  # that enter the StyleUNet beside the dense map's: colour, and whether the texel was seen
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Generator(nn.Module):
         self.config = config
         self.backbone = make_backbone(config.backbone, weights)
         self.dpt = DPT(self.backbone, config.dense_channels, config.warped_channels)
-        entering = config.warped_channels + 3 + 1  # colour, and whether the texel was seen
+        entering = config.warped_channels + EXTRA_CHANNELS
         self.attention = nn.Conv2d(entering, 1, 1) if config.pool == "attention" else None
         self.unet = StyleUNet(
             entering, self.backbone.width, config.channels, config.uv_size, config.width, config.style
@@ -111,7 +112,8 @@ class Generator(nn.Module):
         self, person: Person, params: dict[str, Float[Tensor, "B _"]], viewmat: Float[Tensor, "B 4 4"]
     ) -> Prediction:
         """A person with other codes, from another camera."""
-        gamma = harmonic(viewing_direction(params, viewmat))
+        with exact(viewmat):
+            gamma = harmonic(viewing_direction(params, viewmat))
         gamma.requires_grad_(torch.is_grad_enabled())  # the Jacobian penalty differentiates by it
         return Prediction(self.decoder(person.features, gamma, condition(params)), gamma)
 
@@ -135,7 +137,7 @@ class Generator(nn.Module):
         image = views.image * views.mask + 1 - views.mask  # on white: what is behind a head says nothing about it
         features = self.backbone(image)
         dense = self.dpt(features.maps, (size[0] // 2, size[1] // 2))  # [B, C, H/2, W/2]
-        with torch.no_grad():
+        with torch.no_grad(), exact(image):
             points, normals = texel_points(uv_map, head(**views.params), head.faces)
             xy, _ = project(points, views.viewmat, views.K)
             seen = torch.ones_like(xy[..., 0])
@@ -144,3 +146,8 @@ class Generator(nn.Module):
         chart = torch.cat([warp(uv_map, dense, xy, size), warp(uv_map, image, xy, size)], 1)
         seen = on_chart(uv_map, seen[:, None])
         return torch.cat([chart * seen, seen], 1), features.summary
+
+
+def exact(like: Tensor) -> torch.autocast:
+    """No autocast within: half precision would move projected points by whole pixels."""
+    return torch.autocast(like.device.type, enabled=False)

@@ -12,7 +12,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 
 SLOPE = 0.2  # of the leaky ReLUs
 GAIN = math.sqrt(2)  # after a leaky ReLU, so that magnitudes stay
@@ -79,8 +79,7 @@ class Down(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O h w"]:
         y = activate(self.first(x))
-        y = activate(self.second(interpolate(y, scale_factor=0.5, mode="bilinear", antialias=True)))
-        return (y + self.skip(interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True))) / GAIN
+        return (activate(self.second(avg_pool2d(y, 2))) + self.skip(avg_pool2d(x, 2))) / GAIN
 
 
 class Steer(nn.Module):
