@@ -22,7 +22,7 @@ def log_aspect_2d(covars2d: Float[Tensor, "... 3"], eps: float = 1e-12) -> Float
     return 0.5 * (largest.log() - torch.maximum(smallest, floor).log())
 
 
-def aspect_loss(covars2d: Float[Tensor, "N 3"], visible: Bool[Tensor, "N"], tau: float) -> Float[Tensor, ""]:
+def aspect_loss(covars2d: Float[Tensor, "N 3"], visible: Bool[Tensor, " N"], tau: float) -> Float[Tensor, ""]:
     """Eq. (4): mean over the visible Gaussians of ReLU(log screen-space aspect - tau)."""
     excess = torch.relu(log_aspect_2d(covars2d) - tau)  # [N]
     return (excess * visible).sum() / visible.sum().clamp_min(1)

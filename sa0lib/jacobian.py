@@ -30,7 +30,7 @@ def jacobian_penalty(
 
 def squared_projection(
     heads: Heads, gamma: Float[Tensor, "B D"], mask: Mask = None, generator: torch.Generator | None = None
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Eq. (11): one draw of the sum over heads of ||grad g||^2, whose expectation is ||J||_F^2. Differentiable.
 
     g is the sum over texels of <v, f>, with signs v drawn anew for every head, sample, texel and channel. Each head
@@ -48,7 +48,7 @@ def random_signs(like: Tensor, generator: torch.Generator | None = None) -> Tens
     return torch.empty_like(like).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
 
 
-def pixel_sum_energy(heads: Heads, gamma: Float[Tensor, "B D"], mask: Mask = None) -> Float[Tensor, "B"]:
+def pixel_sum_energy(heads: Heads, gamma: Float[Tensor, "B D"], mask: Mask = None) -> Float[Tensor, " B"]:
     """App. A.3's counterexample: sum over heads of ||grad of the plain sum of all outputs||^2, all signs being +1.
 
     As cheap as `squared_projection`, and zero already where texels lean on the view direction in ways that cancel.
@@ -59,7 +59,7 @@ def pixel_sum_energy(heads: Heads, gamma: Float[Tensor, "B D"], mask: Mask = Non
 
 def exact_energy(
     function: Callable[[Tensor], Heads], gamma: Float[Tensor, "B D"], mask: Mask = None
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """|Omega| times Eq. (9): ||J||_F^2 without randomness, for a function from gamma to heads. Differentiable.
 
     By columns of J: forward mode turns one of the D inputs into the derivative of every output, so D tangents make the
@@ -74,7 +74,7 @@ def exact_energy(
         _check_shapes(heads, gamma, mask)
         return heads
 
-    def along(tangent: Float[Tensor, "D"]) -> Float[Tensor, "B"]:
+    def along(tangent: Float[Tensor, " D"]) -> Float[Tensor, " B"]:
         _, columns = torch.func.jvp(checked, (gamma,), (tangent.expand_as(gamma),))
         return sum(_within(column, mask).square().flatten(1).sum(1) for column in columns)
 
@@ -82,7 +82,7 @@ def exact_energy(
     return torch.func.vmap(along, chunk_size=TANGENTS_AT_ONCE)(tangents).sum(0)
 
 
-def two_point_proxy(heads: Heads, reference: Heads, mask: Mask = None) -> Float[Tensor, "B"]:
+def two_point_proxy(heads: Heads, reference: Heads, mask: Mask = None) -> Float[Tensor, " B"]:
     """Eq. (10): L1 distance between the heads at a view direction and the same heads at a reference direction.
 
     Raises ValueError where the two differ in shape.
@@ -95,7 +95,7 @@ def two_point_proxy(heads: Heads, reference: Heads, mask: Mask = None) -> Float[
 
 def _squared_gradients(
     heads: Heads, weights: Sequence[Tensor], gamma: Float[Tensor, "B D"], mask: Mask
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Sum over heads of ||grad_gamma <weights, head>||^2, for each sample."""
     _check_gamma(gamma)
     if not gamma.requires_grad:

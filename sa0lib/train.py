@@ -161,7 +161,7 @@ def on_background(views: Views, backgrounds: Float[Tensor, "B 3"]) -> Float[Tens
 
 
 @torch.no_grad()
-def score(generator: Generator, batch: Batch) -> Float[Tensor, "B"]:
+def score(generator: Generator, batch: Batch) -> Float[Tensor, " B"]:
     """PSNR of each target on white, dB."""
     white = torch.ones(len(batch.names), 3, device=batch.target.image.device)
     rendered = render_batch(generator, generator(batch.sources, batch.target), batch.target, white)

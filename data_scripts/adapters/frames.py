@@ -66,7 +66,7 @@ def split_alpha(picture: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8
     return np.asarray(picture.convert("RGB")), alpha
 
 
-def head_codes(**codes: Float[np.ndarray, "_"]) -> dict[str, Float[Tensor, "1 _"]]:
+def head_codes(**codes: Float[np.ndarray, " _"]) -> dict[str, Float[Tensor, "1 _"]]:
     """Head.forward's keywords from the codes that a tracker has; what is shorter or missing is filled with zeros."""
     params = {name: torch.zeros(1, width) for name, width in WIDTHS.items()}
     for name, code in codes.items():

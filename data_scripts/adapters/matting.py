@@ -30,7 +30,7 @@ def from_folder(folder: Path, key: str, size: int) -> UInt8[np.ndarray, "S S"]:
 
 def segment(
     frames: Callable[[], Iterable[UInt8[np.ndarray, "S S 3"]]], size: int, python: Path
-) -> tuple[UInt8[np.ndarray, "N M M"], Bool[np.ndarray, "N"]]:
+) -> tuple[UInt8[np.ndarray, "N M M"], Bool[np.ndarray, " N"]]:
     """Mattes of consecutive square pictures at MATTE px, and in which of them a face was found: the others have none.
 
     Raises FileNotFoundError or RuntimeError if the network cannot be run.

@@ -19,7 +19,7 @@ class ShapeBasis:
     std: Float[ndarray, "300"]  # root of each eigenvalue (metres over all vertices)
 
 
-def mirror_map(vertices: Float[ndarray, "V 3"]) -> Int[ndarray, "V"]:
+def mirror_map(vertices: Float[ndarray, "V 3"]) -> Int[ndarray, " V"]:
     """For each vertex of a left-right symmetric mesh, the vertex at (-x, y, z).
 
     Raises ValueError when the mesh is not symmetric (a foreign or damaged base mesh).
@@ -32,7 +32,7 @@ def mirror_map(vertices: Float[ndarray, "V 3"]) -> Int[ndarray, "V"]:
 
 
 def align(
-    heads: Float[ndarray, "B K 3"], reference: Float[ndarray, "K 3"], core: Bool[ndarray, "K"]
+    heads: Float[ndarray, "B K 3"], reference: Float[ndarray, "K 3"], core: Bool[ndarray, " K"]
 ) -> tuple[Float[ndarray, "B K 3"], Float[ndarray, "B 3 3"]]:
     """Move each head rigidly (no scale) so that its core vertices fit the reference's best (Kabsch).
 
@@ -47,7 +47,7 @@ def align(
     return (heads - centre) @ rotation + reference[core].mean(axis=0), rotation.transpose(0, 2, 1)
 
 
-def fixed_signs(directions: Float[ndarray, "C D"]) -> Float[ndarray, "C"]:
+def fixed_signs(directions: Float[ndarray, "C D"]) -> Float[ndarray, " C"]:
     """+1 or -1 per direction: the sign that makes its product with a fixed random vector positive.
 
     (The usual "largest entry positive" is a coin toss for mirror-antisymmetric directions.)
@@ -55,7 +55,7 @@ def fixed_signs(directions: Float[ndarray, "C D"]) -> Float[ndarray, "C"]:
     return np.sign(directions @ np.random.default_rng(0).standard_normal(directions.shape[1]))
 
 
-def shape_basis(heads: Float[ndarray, "B V 3"], mirror: Int[ndarray, "V"], n_components: int = 300) -> ShapeBasis:
+def shape_basis(heads: Float[ndarray, "B V 3"], mirror: Int[ndarray, " V"], n_components: int = 300) -> ShapeBasis:
     """PCA, in float64, of aligned heads together with their mirror images.
 
     With every head goes its mirror image, so the mean is symmetric and the covariance splits into a symmetric and

@@ -54,7 +54,7 @@ CAP_RADIUS = 0.010  # of the patches cut out at the back of closed surfaces
 
 
 def unwrap(
-    vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], region: Int[ndarray, "V"], region_names: list[str]
+    vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], region: Int[ndarray, " V"], region_names: list[str]
 ) -> tuple[Float[ndarray, "Nvt 2"], Int[ndarray, "F 3"]]:
     """Texture coordinates `vt` in the unit square (v up) and triangles `ft`, row for row those of `faces`.
 
@@ -112,7 +112,7 @@ def unwrap(
     return np.concatenate(vt), ft
 
 
-def rear_cap(vertices, faces, depth: float) -> Bool[ndarray, "F"]:
+def rear_cap(vertices, faces, depth: float) -> Bool[ndarray, " F"]:
     """The faces that reach into the rearmost part, `depth` of the whole extent along z."""
     z = vertices[faces, 2]
     return (z < z.min() + depth * np.ptp(z)).any(1)
@@ -182,7 +182,7 @@ def lay_out_island(vertices, faces, density, slot: Slot) -> Float[ndarray, "v 2"
     return Flattening(vertices, faces, scale).minimise(uv, unknowns) + slot.center
 
 
-def wanted_scale(vertices, faces, density, outline) -> Float[ndarray, "F"]:
+def wanted_scale(vertices, faces, density, outline) -> Float[ndarray, " F"]:
     """Chart units per metre of every triangle: its density, smoothed, times what makes all of them fill the outline."""
     edges = edges_of(faces)
     i, j = np.concatenate([edges, edges[:, ::-1]]).T

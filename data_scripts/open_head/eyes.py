@@ -29,7 +29,7 @@ def unit_eyeball() -> tuple[Float[ndarray, "N 3"], Int[ndarray, "F 3"]]:
     return vertices, np.concatenate(faces)
 
 
-def eyeball_polar_angle() -> Float[ndarray, "N"]:
+def eyeball_polar_angle() -> Float[ndarray, " N"]:
     """Angle of each eyeball vertex from the gaze axis, degrees: what colours pupil, iris and sclera."""
     return np.concatenate([[0.0], np.repeat(RINGS, SEGMENTS), [180.0]])
 

@@ -29,7 +29,7 @@ def _directed(faces):
     return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
 
 
-def boundary_loop(faces: Int[ndarray, "F 3"]) -> Int[ndarray, "B"]:
+def boundary_loop(faces: Int[ndarray, "F 3"]) -> Int[ndarray, " B"]:
     """The border of a disk, in the direction of its faces; empty for a closed surface.
 
     Raises ValueError for a surface that is neither a disk nor a sphere.
@@ -50,7 +50,7 @@ def boundary_loop(faces: Int[ndarray, "F 3"]) -> Int[ndarray, "B"]:
 
 
 def tutte(
-    n: int, edges: Int[ndarray, "E 2"], border: Int[ndarray, "B"], uv_border: Float[ndarray, "B 2"]
+    n: int, edges: Int[ndarray, "E 2"], border: Int[ndarray, " B"], uv_border: Float[ndarray, "B 2"]
 ) -> Float[ndarray, "n 2"]:
     """Every inner vertex at the mean of its neighbours, the border where it is put (a convex polygon)."""
     i, j = np.concatenate([edges, edges[:, ::-1]]).T

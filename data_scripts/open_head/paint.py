@@ -33,7 +33,7 @@ OPEN, CAVE = 0.2, 0.25  # skin seen from fewer directions than OPEN darkens, at 
 PUPIL_COLOR, IRIS_COLOR, SCLERA = (0.02, 0.02, 0.02), (0.33, 0.22, 0.13), (0.93, 0.92, 0.90)
 
 
-def regions(mesh: HeadMesh, surface: Surface) -> Int[ndarray, "V"]:
+def regions(mesh: HeadMesh, surface: Surface) -> Int[ndarray, " V"]:
     """Index into REGIONS for every vertex."""
     number = {name: i for i, name in enumerate(REGIONS)}
     region = np.zeros(len(surface.vertices), np.uint8)
@@ -53,7 +53,7 @@ def regions(mesh: HeadMesh, surface: Surface) -> Int[ndarray, "V"]:
     return region
 
 
-def paint(mesh: HeadMesh, surface: Surface, region: Int[ndarray, "V"]) -> Float[ndarray, "V 3"]:
+def paint(mesh: HeadMesh, surface: Surface, region: Int[ndarray, " V"]) -> Float[ndarray, "V 3"]:
     """Albedo in [0, 1] as displayed: skin with lips, brows, lids and lashes, hair, eyes, teeth, gums, dark mouth."""
     color = np.tile(np.array(SKIN), (len(region), 1))
     rows = surface.parts["skin"]
@@ -85,7 +85,7 @@ def paint(mesh: HeadMesh, surface: Surface, region: Int[ndarray, "V"]) -> Float[
     return color
 
 
-def openness(surface: Surface, directions: int = 48, size: int = 384) -> Float[ndarray, "V"]:
+def openness(surface: Surface, directions: int = 48, size: int = 384) -> Float[ndarray, " V"]:
     """Share of the directions around from which each vertex is seen: small in nostrils, ear canals and folds."""
     vertices = surface.vertices
     turn = np.arange(directions) * np.pi * (3 - np.sqrt(5))  # golden-angle spiral over the sphere
@@ -106,12 +106,12 @@ def openness(surface: Surface, directions: int = 48, size: int = 384) -> Float[n
     return seen / directions
 
 
-def _above_hairline(points: Float[ndarray, "S 3"]) -> Float[ndarray, "S"]:
+def _above_hairline(points: Float[ndarray, "S 3"]) -> Float[ndarray, " S"]:
     azimuth = np.degrees(np.abs(np.arctan2(points[:, 0], points[:, 2] - AXIS_Z)))
     return points[:, 1] - np.interp(azimuth, *np.transpose(HAIRLINE))
 
 
-def _cavity(mesh: HeadMesh, part: str) -> tuple[Int[ndarray, "n"], Int[ndarray, "r"]]:
+def _cavity(mesh: HeadMesh, part: str) -> tuple[Int[ndarray, " n"], Int[ndarray, " r"]]:
     """Skin vertices of a cavity's faces, and those of them on its rim."""
     inside = mesh.part == list(HEAD_PARTS).index(part)
     skin = mesh.group == MESH_GROUPS.index("body")
@@ -119,10 +119,10 @@ def _cavity(mesh: HeadMesh, part: str) -> tuple[Int[ndarray, "n"], Int[ndarray, 
     return within, np.intersect1d(within, np.unique(mesh.faces[~inside & skin]))
 
 
-def _mask(mesh: HeadMesh, surface: Surface, name: str) -> Float[ndarray, "S"]:
+def _mask(mesh: HeadMesh, surface: Surface, name: str) -> Float[ndarray, " S"]:
     return mask(mesh, name)[surface.kept[surface.parts["skin"]]]
 
 
-def _mix(color: Float[ndarray, "N 3"], other, share: Float[ndarray, "N"]) -> None:
+def _mix(color: Float[ndarray, "N 3"], other, share: Float[ndarray, " N"]) -> None:
     """Lay `other` over `color` in place."""
     color += share[:, None] * (np.array(other) - color)

@@ -17,11 +17,11 @@ class Reference:
 
     heads: Float[ndarray, "B K 3"]  # the sampled heads, aligned
     mean: Float[ndarray, "K 3"]  # metres
-    core: Bool[ndarray, "K"]  # what is aligned
+    core: Bool[ndarray, " K"]  # what is aligned
     turn: Float[ndarray, "3 3"]  # the pitch by which heads were turned, which their expressions need, too
 
 
-def core_of(mesh: HeadMesh) -> Bool[ndarray, "K"]:
+def core_of(mesh: HeadMesh) -> Bool[ndarray, " K"]:
     """What heads are aligned by: the skin that moves with the skull, without the inside of the mouth."""
     names, parents, rig = load_rig_weights(mesh)
     core = np.zeros(len(mesh.rest), bool)

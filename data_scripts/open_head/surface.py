@@ -17,8 +17,8 @@ class Surface:
     """Vertices and triangles of the model on one head, and how they follow the base mesh's vertices."""
 
     guide: Float[ndarray, "K 3"]  # the base mesh on that head
-    kept: Int[ndarray, "S"]  # base-mesh rows that are model vertices themselves: skin, then tongue
-    guides: dict[str, Int[ndarray, "n"]]  # part -> base-mesh rows that its vertices follow
+    kept: Int[ndarray, " S"]  # base-mesh rows that are model vertices themselves: skin, then tongue
+    guides: dict[str, Int[ndarray, " n"]]  # part -> base-mesh rows that its vertices follow
     vertices: Float[ndarray, "V 3"]
     faces: Int[ndarray, "F 3"]
     parts: dict[str, slice]  # skin, tongue, eye_left, eye_right, teeth_upper, teeth_lower -> vertex rows

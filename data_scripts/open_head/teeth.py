@@ -54,7 +54,7 @@ class Arch:
     radius: Float[ndarray, "3"]  # r(phi) = sum radius[k] phi^(2k), phi from the front
     plane: Float[ndarray, "2"]  # y = plane[0] + plane[1] z at the biting edge
 
-    def point(self, phi: Float[ndarray, "n"]) -> Float[ndarray, "n 2"]:
+    def point(self, phi: Float[ndarray, " n"]) -> Float[ndarray, "n 2"]:
         """x, z of the outline at polar angle phi."""
         r = sum(c * phi ** (2 * k) for k, c in enumerate(self.radius))
         return np.stack([r * np.sin(phi), self.centre + r * np.cos(phi)], axis=1)

@@ -97,7 +97,7 @@ def head_region(face: Float[np.ndarray, "478 2"]) -> Float[np.ndarray, "N 2"]:
     return np.concatenate([center + HEAD_GROWTH * (oval - center), oval + NECK * down])
 
 
-def widen(flags: Bool[np.ndarray, "N"], margin: int) -> Bool[np.ndarray, "N"]:
+def widen(flags: Bool[np.ndarray, " N"], margin: int) -> Bool[np.ndarray, " N"]:
     """Every flag spread to `margin` neighbours on both sides."""
     return np.convolve(flags, np.ones(2 * margin + 1), "full")[margin : margin + len(flags)] > 0.5
 

@@ -62,8 +62,8 @@ class LandmarkFit:
         self,
         head: Head,
         landmarks: Float[Tensor, "N 478 2"],
-        scale: Float[Tensor, "N"],
-        frames: Int[Tensor, "N"],
+        scale: Float[Tensor, " N"],
+        frames: Int[Tensor, " N"],
         width: int,
         height: int,
         config: FitConfig,
@@ -101,7 +101,7 @@ class LandmarkFit:
         turned = self.rig.points(self.shape, self.expr, rotation, self.jaw, self.eyes, torch.zeros(len(b), 3))
         return rotation, translation - turned.mean(1)
 
-    def residuals(self, part: Int[Tensor, "n"], border: bool):
+    def residuals(self, part: Int[Tensor, " n"], border: bool):
         """(Residuals [n, R], weights [n, R], Jacobian [n, R, LOCAL] and, if asked for, the border's [n, R, S + 1])."""
         shaped = self.rig.shaped(self.shape, self.expr[part])
         pose = (self.rotation[part], self.jaw[part], self.eyes[part])
@@ -143,7 +143,7 @@ class LandmarkFit:
         weight = weight / (1 + r.square().sum(-1) / self.outlier**2)
         return r.flatten(1), weight.repeat_interleave(2, 1), J.flatten(1, 2)
 
-    def _priors(self, part: Int[Tensor, "n"]):
+    def _priors(self, part: Int[Tensor, " n"]):
         """(Precision [n, LOCAL, LOCAL], gradient [n, LOCAL]) of the priors and of the smoothness in time."""
         config = self.config
         x = self._pack()  # [N, LOCAL]
@@ -176,7 +176,7 @@ class LandmarkFit:
             self.expr, *(getattr(self, name)[:, list(free)] for name, free in POSE.items()), self.translation
         ], 1)  # fmt: skip
 
-    def _move(self, part: Int[Tensor, "n"], step: Float[Tensor, "n LOCAL"]) -> None:
+    def _move(self, part: Int[Tensor, " n"], step: Float[Tensor, "n LOCAL"]) -> None:
         """Add a step to the unknowns of some frames."""
         step, column = step.float(), N_EXPR
         self.expr[part] += step[:, :N_EXPR]
@@ -186,7 +186,7 @@ class LandmarkFit:
                 column += 1
         self.translation[part] += step[:, column:]
 
-    def bridge(self, part: Int[Tensor, "n"]) -> None:
+    def bridge(self, part: Int[Tensor, " n"]) -> None:
         """Start every frame between its neighbours in `part`, which are fitted already."""
         index = torch.arange(len(self.target))
         right = torch.searchsorted(part, index).clamp(1, len(part) - 1)
@@ -196,7 +196,7 @@ class LandmarkFit:
             value = getattr(self, name)
             value.copy_(torch.lerp(value[low], value[high], share))
 
-    def joint_step(self, part: Int[Tensor, "n"]) -> None:
+    def joint_step(self, part: Int[Tensor, " n"]) -> None:
         """One Gauss-Newton step on shape, focal length and the frames of `part`.
 
         A landmark's error is mostly its place on the mesh, the same in every frame: n frames tell no more about the
@@ -229,7 +229,7 @@ class LandmarkFit:
         codes += step[:-1].float()
         self.log_focal += step[-1].float()
 
-    def pose_step(self, part: Int[Tensor, "n"]) -> None:
+    def pose_step(self, part: Int[Tensor, " n"]) -> None:
         """One Gauss-Newton step on the frames of `part`, shape and focal length held."""
         r, w, J = self.residuals(part, border=False)
         precision, prior = self._priors(part)
@@ -241,8 +241,8 @@ class LandmarkFit:
 def fit(
     head: Head,
     landmarks: Float[Tensor, "N 478 2"],
-    scale: Float[Tensor, "N"],
-    frames: Int[Tensor, "N"],
+    scale: Float[Tensor, " N"],
+    frames: Int[Tensor, " N"],
     width: int,
     height: int,
     config: FitConfig = FitConfig(),  # noqa: B008 (frozen)

@@ -48,7 +48,7 @@ def steady(
     windows: Float[np.ndarray, "N 3"],
     square: Float[np.ndarray, "3"],
     i: int,
-    kept: Bool[np.ndarray, "N"],
+    kept: Bool[np.ndarray, " N"],
 ) -> Float[np.ndarray, "M M"]:
     """Frame i's matte in its square, MATTE px wide, in [0, 1]: half of it and a quarter of each kept neighbour.
 
@@ -83,7 +83,7 @@ def guided_filter(guide: Float[np.ndarray, "H W 3"], matte: Float[np.ndarray, "H
     return np.clip((mean(a) * guide).sum(-1) + mean(b), 0, 1)
 
 
-def neck_loop(head: Head) -> Int[np.ndarray, "K"]:
+def neck_loop(head: Head) -> Int[np.ndarray, " K"]:
     """Vertices of the mesh's lowest open edge: the neck's. Raises ValueError for a closed mesh."""
     faces = head.faces.numpy()
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)

@@ -86,7 +86,7 @@ class Fit:
     translation: Float[Tensor, "N 3"]  # m
     focal: float  # px of the video
 
-    def select(self, frames: Int[Tensor, "n"]) -> "Fit":
+    def select(self, frames: Int[Tensor, " n"]) -> "Fit":
         """The same head in some of the frames."""
         names = ("expr", "rotation", "jaw", "eyes", "translation")
         return replace(self, **{name: getattr(self, name)[frames] for name in names})

@@ -29,7 +29,7 @@ class Track:
     """A tracked video: everything the dataset needs but the pictures and the head."""
 
     meta: dict  # source, sha256, width, height, fps, basis, reasons of all frames, seconds by stage
-    kept: Int[np.ndarray, "N"]  # number in the video of every frame kept
+    kept: Int[np.ndarray, " N"]  # number in the video of every frame kept
     squares: Float[np.ndarray, "N 3"]  # crop in px of the video: x0, y0, side
     face_boxes: Float[np.ndarray, "N 4"]  # px of the crop: x0, y0, x1, y1
     errors: Float[np.ndarray, "N 68"]  # reprojection of the iBUG points, px of the crop

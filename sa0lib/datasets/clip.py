@@ -50,8 +50,8 @@ class Clip:
     size: Int[Tensor, "N 2"]  # stored width and height, pixels
     params: dict[str, Float[Tensor, "N _"]]
     face_box: Float[Tensor, "N 4"]
-    timestep: Int[Tensor, "N"]
-    camera_index: Int[Tensor, "N"]
+    timestep: Int[Tensor, " N"]
+    camera_index: Int[Tensor, " N"]
     images: list[Path | bytes] = field(repr=False)  # N encoded pictures
     masks: list[Path | bytes] = field(repr=False)  # N encoded mattes
     origin: str = ""  # what errors call the place this came from

@@ -92,7 +92,9 @@ def draw_recipe(step: int, config: SamplerConfig, rng: np.random.Generator) -> R
     return Recipe(k, mode, temperature(step, config))
 
 
-def dissimilarity(clip: Clip, target: int, pool: Int64[np.ndarray, "n"], config: SamplerConfig) -> Float64[Tensor, "n"]:
+def dissimilarity(
+    clip: Clip, target: int, pool: Int64[np.ndarray, " n"], config: SamplerConfig
+) -> Float64[Tensor, " n"]:
     """How unlike the target each frame of `pool` is: 0 for a copy, up to the sum of the two weights.
 
     The angle between viewing directions in the skull's frame, and the Euclidean distance of expression codes; each
@@ -107,8 +109,8 @@ def dissimilarity(clip: Clip, target: int, pool: Int64[np.ndarray, "n"], config:
 
 
 def source_probabilities(
-    clip: Clip, target: int, pool: Int64[np.ndarray, "n"], recipe: Recipe, config: SamplerConfig
-) -> Float64[np.ndarray, "n"]:
+    clip: Clip, target: int, pool: Int64[np.ndarray, " n"], recipe: Recipe, config: SamplerConfig
+) -> Float64[np.ndarray, " n"]:
     """Of each frame of `pool` to become source[0]: softmax(dissimilarity / temperature)."""
     return torch.softmax(dissimilarity(clip, target, pool, config) / recipe.temperature, 0).numpy()
 

@@ -26,7 +26,7 @@ def rasterization(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     colors: Float[Tensor, "N D"],
     viewmats: Float[Tensor, "C 4 4"],
     Ks: Float[Tensor, "C 3 3"],

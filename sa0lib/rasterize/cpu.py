@@ -128,7 +128,7 @@ class Composite(torch.autograd.Function):
 
 @dataclass
 class CPUProjection(Projection):
-    log_reach: Float[Tensor, "N"]  # 2 ln(255 opacity): at this squared distance in standard deviations alpha is 1/255
+    log_reach: Float[Tensor, " N"]  # 2 ln(255 opacity): at this squared distance in standard deviations alpha is 1/255
 
 
 def project(means, quats, scales, opacities, viewmats, Ks, width, height, near, far, eps2d) -> CPUProjection:
@@ -140,7 +140,7 @@ def project(means, quats, scales, opacities, viewmats, Ks, width, height, near, 
 
 def composite(
     projection: CPUProjection,
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     colors: Float[Tensor, "C N D"],
     backgrounds: Float[Tensor, "C D"],
     width: int,

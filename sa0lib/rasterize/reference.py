@@ -70,9 +70,9 @@ def composite_pixels(
     pixels: Float[Tensor, "P 2"],
     means2d: Float[Tensor, "N 2"],
     factors: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     colors: Float[Tensor, "N D"],
-) -> tuple[Float[Tensor, "P D"], Float[Tensor, "P"]]:
+) -> tuple[Float[Tensor, "P D"], Float[Tensor, " P"]]:
     """C = sum_i c_i alpha_i prod_{j<i} (1 - alpha_j) over splats given front to back, and the final transmittance."""
     dx, dy = (pixels[:, None] - means2d).unbind(-1)  # [P, N]
     a, k, q = factors.unbind(-1)
@@ -86,7 +86,7 @@ def composite_pixels(
 
 def composite(
     projection: Projection,
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     colors: Float[Tensor, "C N D"],
     backgrounds: Float[Tensor, "C D"],
     width: int,

@@ -19,7 +19,7 @@ def rasterize_tiles(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     colors: Float[Tensor, "N D"],
     viewmat: Float[Tensor, "4 4"],
     K: Float[Tensor, "3 3"],
@@ -48,7 +48,7 @@ def rasterize_tiles(
 
 def tile_lists(
     means2d: Float[Tensor, "K 2"], reach: Float[Tensor, "K 2"], rows: int, columns: int
-) -> tuple[Int[Tensor, "M"], Int[Tensor, "tiles"]]:
+) -> tuple[Int[Tensor, " M"], Int[Tensor, " tiles"]]:
     """Which splats reach which tile: splat numbers tile after tile, ascending in each, and how many each tile has."""
     end = means2d.new_tensor([columns, rows])
     low = ((means2d - reach) / TILE).floor().clamp_min(0).minimum(end).long()  # [K, 2] first tile in x and y

@@ -169,7 +169,7 @@ def _by_pigment(name, pigment: Pigment, roots: Roots, samples, skin, width, tape
 
 def undercoat(
     hair: Hair, head: Head, points: Float[ndarray, "N 3"]
-) -> tuple[Float[ndarray, "N"], Float[ndarray, "N 3"]]:
+) -> tuple[Float[ndarray, " N"], Float[ndarray, "N 3"]]:
     """How much hair shades the skin under it, 0 to 1 [N], and its linear RGB [N, 3], at points of the mean head.
 
     For the painter of the skin: cropped hair, stubble and brows are too fine to be covered by strands alone.

@@ -27,7 +27,7 @@ class Beard:
     curl: float  # metres, radius of its waves
 
 
-def beard_density(beard: Beard, head: Head, points: Float[ndarray, "N 3"]) -> Float[ndarray, "N"]:
+def beard_density(beard: Beard, head: Head, points: Float[ndarray, "N 3"]) -> Float[ndarray, " N"]:
     """How dense a beard of this kind grows, 0 to 1, at points of the mean head."""
     if beard.name == "none":
         return np.zeros(len(points))

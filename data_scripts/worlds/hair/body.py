@@ -38,7 +38,7 @@ SHOULDERS = np.array([
 ])  # fmt: skip
 
 
-def regions(head: Head, *names: str) -> Bool[ndarray, "F"]:
+def regions(head: Head, *names: str) -> Bool[ndarray, " F"]:
     """The faces that lie wholly within these regions."""
     numbers = [head.region_names.index(name) for name in names]
     return np.isin(head.region.numpy()[head.faces.numpy()], numbers).all(1)

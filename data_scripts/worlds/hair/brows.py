@@ -50,7 +50,7 @@ def _along(head: Head):
     return fit, lambda at: (at - start) / (end - start)
 
 
-def brow_density(brows: Brows, head: Head, points: Float[ndarray, "N 3"]) -> Float[ndarray, "N"]:
+def brow_density(brows: Brows, head: Head, points: Float[ndarray, "N 3"]) -> Float[ndarray, " N"]:
     """0 to 1 at points of the mean head, both sides."""
     height, share = _along(head)
     across = np.abs(points[:, 0])

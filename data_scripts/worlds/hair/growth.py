@@ -36,7 +36,7 @@ def unit(v: ndarray) -> ndarray:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
 
-def lengths(style: Style, roots: Roots, rng: np.random.Generator) -> Float[ndarray, "S"]:
+def lengths(style: Style, roots: Roots, rng: np.random.Generator) -> Float[ndarray, " S"]:
     """How long each strand is before the barber comes, metres."""
     x, y, z = roots.template.T
     length = style.sides + (style.top - style.sides) * smooth(y - 0.15 * np.maximum(-z - 0.1, 0), 0.01, 0.1)

@@ -16,12 +16,12 @@ from sa0lib.mesh import vertex_normals
 class Roots:
     """Where strands leave the skin."""
 
-    face: Int[ndarray, "S"]
+    face: Int[ndarray, " S"]
     bary: Float[ndarray, "S 3"]
     template: Float[ndarray, "S 3"]  # metres on the mean head, where masks and styles are drawn
     point: Float[ndarray, "S 3"]  # metres on the person
     normal: Float[ndarray, "S 3"]  # unit, on the person, smooth
-    density: Float[ndarray, "S"]  # of the mask, 0 to 1
+    density: Float[ndarray, " S"]  # of the mask, 0 to 1
 
     def __getitem__(self, index) -> "Roots":
         return Roots(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
@@ -40,7 +40,7 @@ def place(head: Head, vertices: Float[ndarray, "V 3"], face, bary, density) -> R
 def scatter(
     head: Head,
     vertices: Float[ndarray, "V 3"],
-    density: Callable[[Float[ndarray, "N 3"]], Float[ndarray, "N"]],
+    density: Callable[[Float[ndarray, "N 3"]], Float[ndarray, " N"]],
     allowed: ndarray,
     per_area: float,
     rng: np.random.Generator,
@@ -80,7 +80,7 @@ def locate(head: Head, points: Float[ndarray, "N 3"], allowed: ndarray) -> tuple
     return allowed[near[row, best]], bary[row, best]
 
 
-def carry(head: Head, vertices: Float[ndarray, "V 3"], face: Int[ndarray, "S"], vectors: Float[ndarray, "S 3"]):
+def carry(head: Head, vertices: Float[ndarray, "V 3"], face: Int[ndarray, " S"], vectors: Float[ndarray, "S 3"]):
     """Directions [S, 3] on the mean head's triangles as unit directions on the person's."""
     corners = head.faces.numpy()[face]
 

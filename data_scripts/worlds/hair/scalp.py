@@ -50,12 +50,12 @@ def smooth(x, low: float, high: float):
     return t * t * (3 - 2 * t)
 
 
-def around(points: Float[ndarray, "N 3"]) -> Float[ndarray, "N"]:
+def around(points: Float[ndarray, "N 3"]) -> Float[ndarray, " N"]:
     """Degrees from the middle of the forehead, 0 to 180 on either side."""
     return np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - AXIS))
 
 
-def above_line(line: Hairline, points: Float[ndarray, "N 3"]) -> Float[ndarray, "N"]:
+def above_line(line: Hairline, points: Float[ndarray, "N 3"]) -> Float[ndarray, " N"]:
     """Metres by which points of the mean head lie above the hairline; the ears are not cut out."""
     degrees, height = LINE.T.copy()
     front = smooth(-degrees, -50, -25)
@@ -65,7 +65,7 @@ def above_line(line: Hairline, points: Float[ndarray, "N 3"]) -> Float[ndarray, 
     return points[:, 1] - PchipInterpolator(degrees, height)(around(points))
 
 
-def scalp_density(line: Hairline, points: Float[ndarray, "N 3"]) -> Float[ndarray, "N"]:
+def scalp_density(line: Hairline, points: Float[ndarray, "N 3"]) -> Float[ndarray, " N"]:
     """How dense hair grows, 0 to 1, at points of the mean head."""
     x, y, z = points.T
     # The line waves a little, or it would look drawn.
@@ -80,12 +80,12 @@ def scalp_density(line: Hairline, points: Float[ndarray, "N 3"]) -> Float[ndarra
     return dense
 
 
-def in_fringe(points: Float[ndarray, "N 3"]) -> Bool[ndarray, "N"]:
+def in_fringe(points: Float[ndarray, "N 3"]) -> Bool[ndarray, " N"]:
     """What is combed over the forehead by those who wear a fringe."""
     return (np.abs(points[:, 0]) < 0.052) & (points[:, 2] > -0.04)
 
 
-def crowding(part: float | None, fringe: bool, points: Float[ndarray, "N 3"]) -> Float[ndarray, "N"]:
+def crowding(part: float | None, fringe: bool, points: Float[ndarray, "N 3"]) -> Float[ndarray, " N"]:
     """How many times as many strands are needed: where they lead apart, at crown and parting, and in a fringe."""
     more = np.exp(-((np.linalg.norm(points - CROWN, axis=1) / 0.035) ** 2))
     if part is not None:

@@ -26,7 +26,7 @@ class Tuft:
     name: Literal["scalp", "brows", "lashes", "beard"]
     points: Float[ndarray, "S P 3"]  # control points, metres, on the neutral person
     radius: Float[ndarray, "S P"]  # metres
-    face: Int[ndarray, "S"]  # triangle of the root in head.faces
+    face: Int[ndarray, " S"]  # triangle of the root in head.faces
     bary: Float[ndarray, "S 3"]  # the root's place in it
     eumelanin: float  # concentration, as Mitsuba's hair BSDF takes it
     pheomelanin: float  # concentration
@@ -40,7 +40,7 @@ def arc(path: Float[ndarray, "S K 3"]) -> Float[ndarray, "S K"]:
     return np.concatenate([np.zeros((len(path), 1), path.dtype), np.cumsum(steps, 1)], 1)
 
 
-def resample(path: Float[ndarray, "S K 3"], last: Float[ndarray, "S"], n: int) -> Float[ndarray, "S n 3"]:
+def resample(path: Float[ndarray, "S K 3"], last: Float[ndarray, " S"], n: int) -> Float[ndarray, "S n 3"]:
     """n points from the root to step `last` (a fraction is fine) of each path, closer together near the root."""
     share = np.linspace(0, 1, n) ** 1.25
     at = np.asarray(last)[:, None] * share  # [S, n]
@@ -50,7 +50,7 @@ def resample(path: Float[ndarray, "S K 3"], last: Float[ndarray, "S"], n: int) -
     return (1 - part) * path[row, below] + part * path[row, below + 1]
 
 
-def cut(samples: Float[ndarray, "S n 3"], last: Float[ndarray, "S"]) -> Float[ndarray, "S n 3"]:
+def cut(samples: Float[ndarray, "S n 3"], last: Float[ndarray, " S"]) -> Float[ndarray, "S n 3"]:
     """The strands as they are, but those that end before their last sample ended there, with as many samples."""
     n = samples.shape[1]
     return np.where((last < n - 1)[:, None, None], resample(samples, last, n), samples)
@@ -97,7 +97,7 @@ def finish(
     roots: Roots,
     samples: Float[ndarray, "S n 3"],
     skin: Skin,
-    width: Float[ndarray, "S"] | float,
+    width: Float[ndarray, " S"] | float,
     taper: float,
     pigment: tuple[float, float, float],
     rides: str,

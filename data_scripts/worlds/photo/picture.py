@@ -183,7 +183,7 @@ def _film(size: int) -> dict:
     return {"type": "hdrfilm", "width": size, "height": size, "pixel_format": "rgba", "rfilter": {"type": "box"}}
 
 
-def _aligned(values: ndarray) -> Float[ndarray, "N"]:
+def _aligned(values: ndarray) -> Float[ndarray, " N"]:
     """A flat float32 copy that starts on a cache line.
 
     DrJit takes arrays over without copying and compiles other code where they start elsewhere, so that without this

@@ -16,10 +16,10 @@ MOST = 64  # frames of a sequence among which the visible ones are looked for
 
 
 def auc(
-    same: Float[np.ndarray, "S"],
-    different: Float[np.ndarray, "D"],
-    same_weight: Float[np.ndarray, "S"] | None = None,
-    different_weight: Float[np.ndarray, "D"] | None = None,
+    same: Float[np.ndarray, " S"],
+    different: Float[np.ndarray, " D"],
+    same_weight: Float[np.ndarray, " S"] | None = None,
+    different_weight: Float[np.ndarray, " D"] | None = None,
 ) -> float:
     """The chance that a same-person distance is below a different-person one, ties counting half; NaN without pairs.
 
@@ -36,7 +36,7 @@ def auc(
 
 
 def auc_interval(
-    distance: Float[np.ndarray, "P"],
+    distance: Float[np.ndarray, " P"],
     pairs: Int[np.ndarray, "P 2"],
     draws: int,
     rng: np.random.Generator,
@@ -60,7 +60,7 @@ def auc_interval(
 
 def embed_people(
     head: Head, world: World, people: int, pictures_each: int
-) -> tuple[Float[np.ndarray, "N 128"], Int[np.ndarray, "N"], int]:
+) -> tuple[Float[np.ndarray, "N 128"], Int[np.ndarray, " N"], int]:
     """(Embeddings, number of the person of each, visible faces that dlib did not find).
 
     Up to `people` of the world and `pictures_each` visible pictures of each are taken, evenly spread.

@@ -98,7 +98,7 @@ class Film:
         self.mean_face = head.v_template[face].numpy()  # [W, 3] of all people
         self.jaw, self.eyes = params["jaw"].numpy(), params["eyes"].numpy()
 
-    def gap(self, pairs: tuple[tuple[int, int], ...]) -> Float[np.ndarray, "T"]:
+    def gap(self, pairs: tuple[tuple[int, int], ...]) -> Float[np.ndarray, " T"]:
         """Mean distance of pairs of iBUG points, m."""
         a, b = self.landmarks[:, np.array(pairs)].transpose(2, 0, 1, 3)  # [T, pairs, 3] each
         return np.linalg.norm(a - b, axis=-1).mean(1)
@@ -124,7 +124,7 @@ def tracked_film(head: Head, folder: Path, width: int, height: int) -> tuple[Fil
     return Film(head, stacked_params(frames), cameras), [s.entries[i]["video_frame"] for s, i in frames]
 
 
-def agreement(truth: Float[np.ndarray, "T *D"], other: Float[np.ndarray, "T *D"], still: float) -> dict:
+def agreement(truth: Float[np.ndarray, " T *D"], other: Float[np.ndarray, " T *D"], still: float) -> dict:
     """How `other` follows the truth over time, each column about its mean, all columns together.
 
     Pearson's correlation, the slope of `other` on the truth (below 1: the motion is underrated) and the truth's

@@ -60,7 +60,7 @@ def paint(skin: Skin, atlas: Atlas) -> Maps:
     )
 
 
-def _roughness(skin: Skin, places: Places, relief: Relief, noise: Noise) -> Float[ndarray, "S"]:
+def _roughness(skin: Skin, places: Places, relief: Relief, noise: Noise) -> Float[ndarray, " S"]:
     """Shiny nose, forehead and chin; wet lips and mouth; dull creases."""
     blobs = places.blobs
     shiny = np.minimum(0.9 * blobs["nose"] + 0.7 * blobs["forehead"] + 0.5 * blobs["chin"] + 0.4 * blobs["cheek"], 1)

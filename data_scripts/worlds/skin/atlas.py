@@ -27,7 +27,7 @@ IRIS_RADIUS = 0.00585  # metres; grown-up irises differ little
 class Eyeballs:
     """Texels of both balls."""
 
-    rows: Int[ndarray, "e"]  # among the valid texels
+    rows: Int[ndarray, " e"]  # among the valid texels
     direction: Float[ndarray, "e 3"]  # from the ball's centre, unit; +x is away from the nose on either side
     radius: float  # metres
     texel: float  # metres that a texel spans, in the iris
@@ -37,10 +37,10 @@ class Eyeballs:
 class Teeth:
     """Texels of both rows of teeth."""
 
-    rows: Int[ndarray, "t"]  # among the valid texels
+    rows: Int[ndarray, " t"]  # among the valid texels
     points: Float[ndarray, "t 3"]  # metres
-    enamel: Float[ndarray, "t"]  # 1 on teeth, 0 on gums
-    contact: Float[ndarray, "t"]  # 1 where two crowns touch
+    enamel: Float[ndarray, " t"]  # 1 on teeth, 0 on gums
+    contact: Float[ndarray, " t"]  # 1 where two crowns touch
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Atlas:
     nearest: Int[ndarray, "N N"]  # the valid texel (0..G-1) that each texel shows; itself where it is valid
     position: Float[ndarray, "G 3"]  # metres on the mean head
     normal: Float[ndarray, "G 3"]
-    region: Int[ndarray, "G"]  # a number into head.region_names
+    region: Int[ndarray, " G"]  # a number into head.region_names
     skin: Places  # texels of the skin, its cavities included
     eyes: Eyeballs
     teeth: Teeth
-    tongue: Int[ndarray, "n"]  # rows among the valid texels
+    tongue: Int[ndarray, " n"]  # rows among the valid texels
 
-    def image(self, values: Float[ndarray, "G *C"]) -> Float[ndarray, "N N *C"]:
+    def image(self, values: Float[ndarray, " G *C"]) -> Float[ndarray, "N N *C"]:
         """Values of the valid texels as an image; beyond a border the nearest one goes on, so nothing bleeds in."""
         return values[self.nearest]
 

@@ -16,7 +16,7 @@ VEIN = np.array((0.55, 0.16, 0.12), np.float32)
 WET = 0.07  # roughness
 
 
-def paint_eyes(skin: Skin, eyes: Eyeballs, noise: Noise) -> tuple[Float[ndarray, "e 3"], Float[ndarray, "e"]]:
+def paint_eyes(skin: Skin, eyes: Eyeballs, noise: Noise) -> tuple[Float[ndarray, "e 3"], Float[ndarray, " e"]]:
     """Colour and roughness of the eyeballs' texels."""
     sine = np.hypot(eyes.direction[:, 0], eyes.direction[:, 1])
     distance = np.where(eyes.direction[:, 2] > 0, sine, 2.0) * np.float32(eyes.radius)  # from the gaze axis, metres

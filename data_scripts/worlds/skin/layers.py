@@ -30,7 +30,7 @@ def paint_hair_shadow(skin: Skin, places: Places, noise: Noise, color: Float[nda
     color[rows] += share[:, None] * (root - color[rows])
 
 
-def paint_makeup(skin: Skin, places: Places, noise: Noise, color: Float[ndarray, "S 3"]) -> Float[ndarray, "S"]:
+def paint_makeup(skin: Skin, places: Places, noise: Noise, color: Float[ndarray, "S 3"]) -> Float[ndarray, " S"]:
     """Blush, eye shadow, liner and lipstick over `color`, in place; returns how much each texel's shine changes."""
     worn = skin.makeup
     uneven = np.clip(0.9 + 0.12 * noise(places.points, 0.004, skin.seed + 34), 0.5, 1.1)

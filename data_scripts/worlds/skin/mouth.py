@@ -17,7 +17,7 @@ ENAMEL_ROUGHNESS, GUM_ROUGHNESS, TONGUE_ROUGHNESS = 0.16, 0.28, 0.38
 PAPILLAE = 1.2e-4  # metres
 
 
-def paint_teeth(skin: Skin, teeth: Teeth, noise: Noise) -> tuple[Float[ndarray, "t 3"], Float[ndarray, "t"]]:
+def paint_teeth(skin: Skin, teeth: Teeth, noise: Noise) -> tuple[Float[ndarray, "t 3"], Float[ndarray, " t"]]:
     """Colour and roughness of the texels of teeth and gums."""
     stain = np.clip(skin.teeth + 0.10 * octaves(noise, teeth.points, 0.006, skin.seed + 51, 2), 0, 1)[:, None]
     color = WHITE + stain * (YELLOW - WHITE)
@@ -34,7 +34,7 @@ def paint_teeth(skin: Skin, teeth: Teeth, noise: Noise) -> tuple[Float[ndarray, 
 
 def paint_tongue(
     skin: Skin, points: Float[ndarray, "n 3"], noise: Noise
-) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n"], Float[ndarray, "n"]]:
+) -> tuple[Float[ndarray, "n 3"], Float[ndarray, " n"], Float[ndarray, " n"]]:
     """Colour, roughness and height, metres, of the tongue's texels at `points`."""
     grain = noise(points, 0.0011, skin.seed + 53)
     coat = np.clip(0.25 + 0.25 * octaves(noise, points, 0.008, skin.seed + 54, 2), 0, 0.8)

@@ -15,7 +15,7 @@ from numpy import ndarray
 GRADIENT_SPREAD, CELL_MEAN, CELL_SPREAD = 0.270, 0.520, 0.172  # of the raw fields, measured over many cells
 N_WAVES = 14
 
-Noise = Callable[[Float[ndarray, "n 3"], float, int], Float[ndarray, "n"]]  # points, size of a blob, seed
+Noise = Callable[[Float[ndarray, "n 3"], float, int], Float[ndarray, " n"]]  # points, size of a blob, seed
 
 
 @numba.njit(cache=True, inline="always")
@@ -94,21 +94,21 @@ def _speckles(points, scale, seed, reach, out):
         out[n] = strongest
 
 
-def gradient(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarray, "n"]:
+def gradient(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarray, " n"]:
     """Clouds of about `size` metres: a random slope at every lattice point, blended by quintics."""
     out = np.empty(len(points), np.float32)
     _gradient(np.ascontiguousarray(points, np.float32), np.float32(0.5 / size), seed & 0xFFFFFFFF, out)
     return out / np.float32(GRADIENT_SPREAD)
 
 
-def cellular(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarray, "n"]:
+def cellular(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarray, " n"]:
     """Patches of about `size` metres: high at the centre of each, with creases where two meet."""
     out = np.empty(len(points), np.float32)
     _cellular(np.ascontiguousarray(points, np.float32), np.float32(0.6 / size), seed & 0xFFFFFFFF, out)
     return (np.float32(CELL_MEAN) - out) / np.float32(CELL_SPREAD)
 
 
-def waves(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarray, "n"]:
+def waves(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarray, " n"]:
     """A sum of plane waves in random directions whose half waves are about `size` metres long."""
     rng = np.random.default_rng(seed)
     up = (np.arange(N_WAVES) + rng.uniform(0, 1, N_WAVES)) / N_WAVES  # spread over the half sphere: no streaks
@@ -123,7 +123,7 @@ def waves(points: Float[ndarray, "n 3"], size: float, seed: int) -> Float[ndarra
     return out * np.float32(np.sqrt(2 / N_WAVES))
 
 
-def octaves(noise: Noise, points: Float[ndarray, "n 3"], size: float, seed: int, count: int) -> Float[ndarray, "n"]:
+def octaves(noise: Noise, points: Float[ndarray, "n 3"], size: float, seed: int, count: int) -> Float[ndarray, " n"]:
     """Sum of `count` fields, each half as large in pattern and 0.6 times as strong as the one before; spread 1."""
     strength = 0.6 ** np.arange(count)
     total = sum(
@@ -132,7 +132,7 @@ def octaves(noise: Noise, points: Float[ndarray, "n 3"], size: float, seed: int,
     return total / np.float32(np.linalg.norm(strength))
 
 
-def speckles(points: Float[ndarray, "n 3"], cell: float, seed: int, reach: float = 0.45) -> Float[ndarray, "n"]:
+def speckles(points: Float[ndarray, "n 3"], cell: float, seed: int, reach: float = 0.45) -> Float[ndarray, " n"]:
     """Round spots, one per cubic cell of `cell` metres, of random strength (their height, 0..1) and radius <= reach."""
     out = np.empty(len(points), np.float32)
     spots = np.ascontiguousarray(points, np.float32)

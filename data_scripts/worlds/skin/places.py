@@ -40,30 +40,30 @@ FAR = 1.0  # metres: the distance given to what is out of reach
 class Fold:
     """Where one kind of wrinkle may lie; a wrinkle is a line of constant `across`."""
 
-    rows: Int[ndarray, "n"]  # among the skin texels
-    across: Float[ndarray, "n"]  # metres, over the wrinkles
-    mask: Float[ndarray, "n"]  # 0..1, fading out where this kind of wrinkle ends
+    rows: Int[ndarray, " n"]  # among the skin texels
+    across: Float[ndarray, " n"]  # metres, over the wrinkles
+    mask: Float[ndarray, " n"]  # 0..1, fading out where this kind of wrinkle ends
 
 
 @dataclass(frozen=True)
 class Places:
     """Coordinates of the S skin texels."""
 
-    rows: Int[ndarray, "S"]  # among the valid texels
+    rows: Int[ndarray, " S"]  # among the valid texels
     points: Float[ndarray, "S 3"]  # metres
-    mouth: Float[ndarray, "S"]  # 1 inside the mouth, 0 on the face
-    socket: Float[ndarray, "S"]  # 1 behind the lids
-    ears: Float[ndarray, "S"]  # 1 on the ears
-    neck: Float[ndarray, "S"]  # 1 on the neck
-    hairline: Float[ndarray, "S"]  # metres above the hairline
-    lip: Float[ndarray, "S"]  # metres inside the border of the red of the lips, negative outside
-    lip_up: Float[ndarray, "S"]  # metres above the line where the lips meet
-    lid: Float[ndarray, "S"]  # metres from the rim of the nearer eye's opening
-    lid_up: Float[ndarray, "S"]  # metres above the line through that eye's corners
-    lid_out: Float[ndarray, "S"]  # 0 at its inner corner, 1 at its outer one
-    brow: Float[ndarray, "S"]  # 0..1, under the brows
-    beard: Float[ndarray, "S"]  # 0..1, where a beard grows
-    blobs: dict[str, Float[ndarray, "S"]]  # 0..1, soft balls around the names of BLOBS
+    mouth: Float[ndarray, " S"]  # 1 inside the mouth, 0 on the face
+    socket: Float[ndarray, " S"]  # 1 behind the lids
+    ears: Float[ndarray, " S"]  # 1 on the ears
+    neck: Float[ndarray, " S"]  # 1 on the neck
+    hairline: Float[ndarray, " S"]  # metres above the hairline
+    lip: Float[ndarray, " S"]  # metres inside the border of the red of the lips, negative outside
+    lip_up: Float[ndarray, " S"]  # metres above the line where the lips meet
+    lid: Float[ndarray, " S"]  # metres from the rim of the nearer eye's opening
+    lid_up: Float[ndarray, " S"]  # metres above the line through that eye's corners
+    lid_out: Float[ndarray, " S"]  # 0 at its inner corner, 1 at its outer one
+    brow: Float[ndarray, " S"]  # 0..1, under the brows
+    beard: Float[ndarray, " S"]  # 0..1, where a beard grows
+    blobs: dict[str, Float[ndarray, " S"]]  # 0..1, soft balls around the names of BLOBS
     folds: dict[str, Fold]
     spots: Float[ndarray, "K 3"]  # places on face and neck for moles, away from eyes and mouth
 
@@ -71,7 +71,7 @@ class Places:
 def find_places(
     head: Head,
     region_of: dict[str, ndarray],
-    rows: Int[ndarray, "S"],
+    rows: Int[ndarray, " S"],
     points: Float[ndarray, "S 3"],
     at_texels: Callable,
 ) -> Places:
@@ -117,7 +117,7 @@ def step(x, low: float, high: float):
     return t * t * (3 - 2 * t)
 
 
-def _soften(member: ndarray, head: Head, rounds: int = 4) -> Float[ndarray, "V"]:
+def _soften(member: ndarray, head: Head, rounds: int = 4) -> Float[ndarray, " V"]:
     """Membership of a region averaged over neighbours, so that it has no jagged edge."""
     a, b = head.faces.numpy()[:, [0, 1, 2, 1, 2, 0]].reshape(-1, 2, 3).transpose(1, 0, 2).reshape(2, -1)
     value, count = member.astype(float), np.maximum(np.bincount(a, minlength=len(member)), 1)
@@ -126,7 +126,7 @@ def _soften(member: ndarray, head: Head, rounds: int = 4) -> Float[ndarray, "V"]
     return value
 
 
-def _ball(points, centre, radius: float) -> Float[ndarray, "S"]:
+def _ball(points, centre, radius: float) -> Float[ndarray, " S"]:
     return np.exp(-((points - centre.astype(np.float32)) ** 2).sum(1) / np.float32(radius**2))
 
 
@@ -136,7 +136,7 @@ def _curve(knots: Float[ndarray, "k d"], count: int = 160) -> Float[ndarray, "co
     return make_interp_spline(length, knots, k=3)(np.linspace(0, length[-1], count))
 
 
-def _reach(curve: ndarray, points: ndarray, limit: float) -> Float[ndarray, "S"]:
+def _reach(curve: ndarray, points: ndarray, limit: float) -> Float[ndarray, " S"]:
     """Distance to the nearest sample of a curve, FAR beyond `limit`."""
     distance, _ = cKDTree(curve).query(points, distance_upper_bound=limit)
     return np.where(np.isfinite(distance), distance, FAR).astype(np.float32)
@@ -154,7 +154,7 @@ def _rim(head: Head, sockets: ndarray, vertices) -> Float[ndarray, "r 3"]:
     return (a[None] + np.linspace(0, 1, 8, endpoint=False)[:, None, None] * (b - a)).reshape(-1, 3)
 
 
-def _lips(landmark, points) -> tuple[Float[ndarray, "S"], Float[ndarray, "S"]]:
+def _lips(landmark, points) -> tuple[Float[ndarray, " S"], Float[ndarray, " S"]]:
     """Signed distance to the border, seen from the front, and height above the line where the lips meet."""
     upper, lower = (_curve(landmark[list(line), :2]) for line in (LIP_UPPER, LIP_LOWER))
     near = np.linalg.norm(points - landmark[[0, 17]].mean(0), axis=1) < 0.045
@@ -167,14 +167,14 @@ def _lips(landmark, points) -> tuple[Float[ndarray, "S"], Float[ndarray, "S"]]:
     return signed, height
 
 
-def _brow(head: Head, mirrored) -> Float[ndarray, "S"]:
+def _brow(head: Head, mirrored) -> Float[ndarray, " S"]:
     line = _curve(head.landmarks(head.v_template[None], "68")[0, 22:27].numpy())
     distance = _reach(line, mirrored, 3 * BROW_HALF_WIDTH)
     tail = np.clip((mirrored[:, 0] - line[0, 0]) / (line[-1, 0] - line[0, 0]), 0, 1)  # thinner outwards
     return np.exp(-((distance / (BROW_HALF_WIDTH * (1 - 0.6 * tail**2))) ** 2)).astype(np.float32)
 
 
-def _beard(azimuth, mirrored) -> Float[ndarray, "S"]:
+def _beard(azimuth, mirrored) -> Float[ndarray, " S"]:
     top = np.interp(azimuth, *np.transpose(BEARD_TOP)) - mirrored[:, 1]
     low = mirrored[:, 1] + 0.112 - 0.04 * np.clip(azimuth / 60, 0, 1)
     sides = step(azimuth, BEARD_END, BEARD_END - 20)

@@ -59,8 +59,8 @@ PROFILES: dict[Family, Callable] = {
 
 @dataclass(frozen=True)
 class Relief:
-    height: Float[ndarray, "S"]  # metres
-    crease: Float[ndarray, "S"]  # 0..1, how deep in a wrinkle: what darkens and reddens it
+    height: Float[ndarray, " S"]  # metres
+    crease: Float[ndarray, " S"]  # 0..1, how deep in a wrinkle: what darkens and reddens it
 
 
 def paint_relief(skin: Skin, places: Places, noise: Noise) -> Relief:
@@ -94,7 +94,7 @@ def paint_relief(skin: Skin, places: Places, noise: Noise) -> Relief:
     return Relief(height + _grain(skin, places, noise), np.clip(crease, 0, 1))
 
 
-def _grain(skin: Skin, places: Places, noise: Noise) -> Float[ndarray, "S"]:
+def _grain(skin: Skin, places: Places, noise: Noise) -> Float[ndarray, " S"]:
     """Pores, coarsest on nose and cheeks, and the fine crumple of old skin."""
     blobs = places.blobs
     coarse = 0.35 + 0.65 * np.minimum(blobs["nose"] + blobs["cheek_front"] + blobs["forehead"] + blobs["chin"], 1)

@@ -43,12 +43,12 @@ PALETTES: dict[Family, Palette] = {
 MOLE_RADIUS = (0.0006, 0.0016)  # metres
 
 
-def paint_tone(skin: Skin, places: Places, relief: Relief) -> tuple[Float[ndarray, "S 3"], Float[ndarray, "S"]]:
+def paint_tone(skin: Skin, places: Places, relief: Relief) -> tuple[Float[ndarray, "S 3"], Float[ndarray, " S"]]:
     """Colour of the skin texels, cavities, lids and lips included, and the height that moles add, metres."""
     palette, points, blobs = PALETTES[skin.family], places.points, places.blobs
     bare = np.float32(1 - 0.8 * skin.makeup.foundation)  # how much of any unevenness make-up leaves
 
-    def blotches(size: float, layers: int, seed: int) -> Float[ndarray, "S"]:
+    def blotches(size: float, layers: int, seed: int) -> Float[ndarray, " S"]:
         return octaves(palette.noise, points, size, skin.seed + seed, layers)
 
     mottle = np.float32(skin.mottle) * bare
@@ -100,7 +100,7 @@ def _lids(skin: Skin, places: Places, melanin, blood, bare) -> None:
     blood += 0.35 * rim + 0.25 * step(places.lid, 0.006, 0.001) * step(places.lid_out, 0.16, 0.0)
 
 
-def _lips(skin: Skin, places: Places, relief: Relief, melanin, blood) -> Float[ndarray, "S"]:
+def _lips(skin: Skin, places: Places, relief: Relief, melanin, blood) -> Float[ndarray, " S"]:
     """Red of the lips, with a wandering border and darker creases. In place; returns how much each texel is lip."""
     near = np.flatnonzero(places.lip > -0.006)
     points, depth = places.points[near], places.lip[near]
@@ -119,7 +119,7 @@ def _lips(skin: Skin, places: Places, relief: Relief, melanin, blood) -> Float[n
     return everywhere
 
 
-def _spots(skin: Skin, places: Places) -> Float[ndarray, "S"]:
+def _spots(skin: Skin, places: Places) -> Float[ndarray, " S"]:
     """Melanin of freckles, on nose and cheeks most, and of age spots."""
     total = np.zeros(len(places.lip), np.float32)
     outside = (places.lip < -0.001) & (places.lid > 0.003) & (places.mouth + places.socket == 0)
@@ -139,7 +139,7 @@ def _spots(skin: Skin, places: Places) -> Float[ndarray, "S"]:
     return total * np.float32(1 / (1 + 0.8 * skin.melanin))
 
 
-def _moles(skin: Skin, places: Places) -> tuple[Float[ndarray, "S"], Float[ndarray, "S"]]:
+def _moles(skin: Skin, places: Places) -> tuple[Float[ndarray, " S"], Float[ndarray, " S"]]:
     """Melanin and height, metres, of a few dark dots."""
     rng = np.random.default_rng((skin.seed, 2))
     melanin, height = (np.zeros(len(places.lip), np.float32) for _ in range(2))
