@@ -45,7 +45,6 @@
 import copy
 import itertools
 import time
-import weakref
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -55,6 +54,7 @@ from IPython.display import Markdown
 from torch import nn
 
 from sa0lib import viz
+from sa0lib.cost import Memory
 from sa0lib.head import load_head
 from sa0lib.profile import current_profile
 from sa0lib.rotation import normalize, quaternion_to_matrix
@@ -89,7 +89,7 @@ def harmonic(d):
 
 
 # %% [markdown]
-# (Which column or row of the camera's matrix is $\mathbf d$ is a question of its own, and chapter 04 settles it.)
+# (Which column or row of the camera's matrix is $\mathbf d$ is a question of its own; {ref}`ch-generator` settles it.)
 #
 # A decoder in the manner of the paper's: 32 features for each texel, the 27 numbers repeated at every texel, and parallel
 # heads of two convolutions each. Only the two heads that must not cheat are built.
@@ -293,34 +293,6 @@ for name, bound in (
 #
 # Time on one core and memory of each, for both heads, from 64 texels to the paper's size. Memory is counted by hand: the largest sum of the
 # bytes of all tensors alive at one time, beyond network and features.
-
-
-# %% tags=["hide-input"]
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-
-class Memory(TorchDispatchMode):
-    """Watches every operation, and adds up the bytes of what it makes until that is freed."""
-
-    def __init__(self):
-        super().__init__()
-        self.known, self.live, self.peak = set(), 0, 0
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        made = op(*args, **(kwargs or {}))
-        for t in tree_leaves(made):
-            memory = t.untyped_storage() if torch.is_tensor(t) else None
-            if memory is not None and memory._cdata not in self.known:
-                self.known.add(memory._cdata)
-                weakref.finalize(memory, self.free, memory._cdata, memory.nbytes())
-                self.live += memory.nbytes()
-                self.peak = max(self.peak, self.live)
-        return made
-
-    def free(self, key, size):
-        self.known.discard(key)
-        self.live -= size
 
 
 # %% tags=["hide-input"]

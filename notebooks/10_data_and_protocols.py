@@ -924,7 +924,7 @@ viz.show_images(taken, captions, columns=5, width=8)
 # %% [markdown]
 # ## 9 · What the paper leaves open
 #
-# A reader who builds this sampler has to decide at least these; chapter 19 will collect them with all others.
+# A reader who builds this sampler has to decide at least these; {ref}`ch-register` lists those of all other chapters.
 #
 # | ambiguity | the paper says | `sa0lib` |
 # | --- | --- | --- |

@@ -1,6 +1,6 @@
 """What a computation costs: its operations, and its memory, counted tensor by tensor.
 
-Both are counted on the meta device too, where nothing is computed: the paper's generator is measured in a second.
+Both are counted on the meta device too, where nothing is computed.
 """
 
 import weakref
@@ -52,14 +52,14 @@ class Part:
 
     name: str
     parameters: int
-    operations: int  # floating-point, a multiplication and an addition counted as two
+    operations: int  # of convolutions and matrix products; a multiplication and an addition are two
     peak_bytes: int  # of activations alive at one time, in inference, beyond its input; attention as matrices
 
 
 def generator_parts(config: GeneratorConfig, pixels: int) -> list[Part]:
-    """The parts of a generator that reads pictures of pixels x pixels, without weights, counted on the meta device.
+    """The parts of a generator that reads pictures of pixels x pixels, counted on the meta device.
 
-    The warp is not among them: it has no parameters, and its bilinear reads are not counted as operations.
+    The warp is not among them, as it has no parameters and neither convolves nor multiplies matrices.
     """
     backbone = make_backbone(config.backbone).to("meta")
     with torch.device("meta"), torch.no_grad():

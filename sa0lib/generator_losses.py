@@ -1,6 +1,6 @@
 """The generator's objective, Eq. (2), with the forms of App. A.2: its weights, its sum, and its terms over the chart.
 
-App. A.2 writes every term as an L1 norm over a count. Here as there the norm adds channels, and the mean runs over
+App. A.2 writes most terms as an L1 norm over a count. Here as there the norm adds channels, and the mean runs over
 pixels, the pixels of a box, or the valid texels Omega. A batch is the mean of its images.
 """
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sa0lib.cost import Memory, generator_parts
-from sa0lib.nets import GeneratorConfig
+from sa0lib.head import load_head
+from sa0lib.nets import Generator, GeneratorConfig
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -46,6 +47,12 @@ def test_the_parts_of_a_small_generator_by_hand():
     convolutions = 8 * 8 * (5 * 32 * 10 * 9 + 14 * 10 + 13 * 32)
     assert decoder.operations == 2 * (convolutions + 5 * 27 * 10 + 112 * 10 + 10 * 256)
     assert all(part.peak_bytes > 0 for part in parts.values())
+
+
+def test_the_parts_are_those_of_the_generator():
+    config = GeneratorConfig("alexnet", 8, dense_channels=8, warped_channels=6, width=0.03, style=12, hidden=10)
+    whole = sum(p.numel() for p in Generator(load_head(), config).parameters())
+    assert sum(part.parameters for part in generator_parts(config, 64)) == whole
 
 
 def test_alexnets_parameters_are_the_published_number():

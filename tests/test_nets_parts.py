@@ -55,6 +55,15 @@ def test_a_vision_transformer_has_one_token_for_16_pixels():
     assert features.summary.shape == (1, 384)
 
 
+def test_the_last_map_is_what_the_transformer_puts_out():
+    """Taps are normalised like the output: the last of them is the output."""
+    torch.manual_seed(0)
+    vit, image = make_backbone("dinov3_vits16"), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        tokens = vit.network((image - vit.mean) / vit.std).last_hidden_state[:, 5:]  # after CLS and four registers
+    torch.testing.assert_close(vit(image).maps[-1], tokens.mT.unflatten(2, (4, 4)))
+
+
 def test_tokens_keep_their_place():
     torch.manual_seed(0)
     vit = make_backbone("dinov3_vits16")

@@ -30,16 +30,16 @@ EXTRA_CHANNELS = 4  # that enter the StyleUNet beside the dense map's: colour, a
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The size of a generator. Defaults are the paper's where it says, and GAGAvatar's where it does not."""
+    """The size of a generator. Defaults are the paper's where it says, GAGAvatar's or ours where it does not."""
 
     backbone: BackboneName = "dinov3_vitb16"  # frozen; vgg16 and alexnet can be obtained by everybody
     uv_size: int = 256  # texels a side: about 58,000 Gaussians
     dense_channels: int = 256  # of the DPT head, inside
-    warped_channels: int = 128  # of the dense map that is warped
+    warped_channels: int = 128  # of the dense map that is warped; ours (GAGAvatar's map has 256)
     channels: int = 32  # paper: of the StyleUNet's output
     width: float = 1.0  # of the StyleUNet: 1 has 512 channels up to 32 texels
     style: int = 512  # of the mapping network
-    hidden: int = 64  # of the decoder's heads
+    hidden: int = 64  # of the decoder's heads; ours
     empty_unseen: bool = True  # texels that a source does not see get nothing from it; the paper does not say
     pool: str = "mean"  # paper: mean over sources; "attention" is Table 5's other way
 

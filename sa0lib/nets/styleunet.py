@@ -2,9 +2,9 @@
 
 A U-Net reads the warped features down to 4 x 4 and back up. At each size its map gives a scale and a shift for the
 StyleGAN2 features of that size (Wang et al. 2018, spatial feature transform), whose convolutions are modulated by the
-source's summary through StyleGAN2's mapping network (Karras et al. 2020). This is the kind of StyleUNet that GPAvatar
-and GAGAvatar use, not StyleAvatar's wavelets, although the paper cites the latter. Left out: noise, which would
-make the avatar differ from call to call.
+source's summary through StyleGAN2's mapping network (Karras et al. 2020). A U-Net that steers by SFT is what GPAvatar
+and GAGAvatar use, with a style of the U-Net's own; the paper cites StyleAvatar, whose layers are wavelets, and has the
+CLS token modulate. Left out: noise, which would make the avatar differ from call to call.
 """
 
 import math
@@ -85,7 +85,7 @@ class Down(nn.Module):
 class Steer(nn.Module):
     """SFT: scale and shift of another map's features, from one of the U-Net.
 
-    The scale is kept between 0 and 2: unbounded, seven of them in a row multiplied up and training ended in infinity.
+    The scale is kept between 0 and 2, which bounds what a row of them can multiply up to.
     """
 
     def __init__(self, channels: int, out_channels: int):

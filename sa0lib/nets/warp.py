@@ -7,6 +7,8 @@ The paper does not say what happens to texels that the source does not see: proj
 head reads the face. Here such texels can be found and emptied; chapter 04 measures both.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -62,10 +64,11 @@ def visible(
     inside = ((xy >= 0) & (xy < xy.new_tensor([width, height]))).all(-1) & (depth > 0)
     spread = (xy.amax(1) - xy.amin(1)).clamp(1, max(size)).prod(-1)  # [B] px^2: what the head covers
     cell = CELL * (spread / points.shape[1]).sqrt().clamp_min(0.25)[:, None]  # [B, 1] px
-    column = (xy[..., 0] / cell).long().clamp(0, 4 * width)
-    row = (xy[..., 1] / cell).long().clamp(0, 4 * height)
-    place = row * (4 * width + 1) + column  # [B, G]
-    nearest = depth.new_full((len(points), (4 * width + 1) * (4 * height + 1)), torch.inf)
+    columns, rows = (math.ceil(side / (0.25 * CELL)) for side in (width, height))  # of the smallest cells
+    column = (xy[..., 0] / cell).long().clamp(0, columns - 1)
+    row = (xy[..., 1] / cell).long().clamp(0, rows - 1)
+    place = row * columns + column  # [B, G]
+    nearest = depth.new_full((len(points), columns * rows), torch.inf)
     shown = torch.where(inside & facing, depth, torch.inf)
     nearest.scatter_reduce_(1, place, shown, "amin")
     return inside & facing & (depth <= nearest.gather(1, place) + DEPTH_SLACK)
