@@ -33,10 +33,12 @@ def main() -> None:
     wrong = []
     try:
         profile = current_profile()
-        with workers(args.processes) as pool:
-            for name in args.names or WORLDS:
-                world, size = WORLDS[name], world_size(WORLDS[name], profile)
-                root = DATA / "worlds" / profile.name / name
+        for name in args.names or WORLDS:
+            world, size = WORLDS[name], world_size(WORLDS[name], profile)
+            root = DATA / "worlds" / profile.name / name
+            with workers(
+                args.processes
+            ) as pool:  # new ones for each world: in hundreds of clips they grow by gigabytes
                 if args.check:
                     wrong += [f"{name}/{clip}" for clip in check_world(world, size, root, args.check, pool)]
                 else:
