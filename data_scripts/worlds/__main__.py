@@ -36,9 +36,8 @@ def main() -> None:
         for name in args.names or WORLDS:
             world, size = WORLDS[name], world_size(WORLDS[name], profile)
             root = DATA / "worlds" / profile.name / name
-            with workers(
-                args.processes
-            ) as pool:  # new ones for each world: in hundreds of clips they grow by gigabytes
+            # New processes for each world: in hundreds of clips they grow by gigabytes.
+            with workers(args.processes) as pool:
                 if args.check:
                     wrong += [f"{name}/{clip}" for clip in check_world(world, size, root, args.check, pool)]
                 else:
