@@ -563,18 +563,25 @@ Markdown(
 # %% [markdown]
 # On the chart the gradients have places, too: photometric terms move mostly what the camera sees, smoothness moves all of it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three charts of the head: the gradient of L1 with respect to colours covers the face and neck; that of MS-SSIM with respect to positions is brightest on the forehead and brows, with patches on the crown and at the ears; that of position smoothness covers the whole chart with even noise."}, "figure": {"caption": "Where on the chart three of the terms pull. Each map is scaled to its own 99th percentile; white is no surface.", "name": "fig-chart-gradients"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six charts of the head. The gradient of L1 with respect to colours covers face and neck; of LPIPS with respect to colours, in patches; of MS-SSIM with respect to positions it is brightest on the forehead and brows, with patches on the crown and at the ears. Both smoothness terms cover the whole chart with even noise, and shrinkage is flat."}, "figure": {"caption": "Where on the chart the terms pull. Each map is scaled to its own 99th percentile; white is no surface.", "name": "fig-chart-gradients"}}
 chosen = {
     "L1 on colours": ("l1", "colors"),
+    "LPIPS on colours": ("lpips", "colors"),
     "MS-SSIM on positions": ("ms_ssim", "means"),
     "smoothness on positions": ("position_tv", "means"),
+    "smoothness on log-scales": ("scale_tv", "log_scales"),
 }
-charts = []
+slopes = []
 for name, attribute in chosen.values():
     alone, _ = objective(replace(nothing, **{name: 1.0}))
-    field = torch.autograd.grad(alone, free[attribute])[0].norm(dim=1)[0]
-    charts.append(torch.where(valid, (field / field[valid].quantile(0.99)).clamp(0, 1), 1.0))
-viz.show_images(charts, list(chosen), columns=3)
+    slopes += torch.autograd.grad(alone, free[attribute])
+slopes += torch.autograd.grad(residual_shrinkage({"means": free["means"]}, valid), free["means"])
+fields = [slope.norm(dim=1)[0] for slope in slopes]
+charts = [torch.where(valid, (f / f[valid].quantile(0.99)).clamp(0, 1), 1.0) for f in fields]
+viz.show_images(charts, [*chosen, "shrinkage of corrections"], columns=3)
+
+# %% [markdown]
+# The eighth term has its picture in {ref}`ch-jacobian`: {numref}`fig-leaning` shows what it punishes, texel by texel.
 
 # %% [markdown]
 # ## What the paper says, what we measured
