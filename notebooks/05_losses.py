@@ -50,6 +50,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from IPython.display import Markdown
+from torch.nn import functional as F
 
 from sa0lib import viz
 from sa0lib.avatar import load_posed_frames, render
@@ -89,7 +90,7 @@ surface = Gaussians.initial(uv_map, vertices[0], head.faces, avatar.colors)
 
 # %%
 def on_white(gaussians, i):
-    """The avatar in the pose and before the camera of frame i: [1, 3, H, W], differentiable."""
+    """The avatar, posed and seen as in frame i: [1, 3, H, W], differentiable."""
     posed = triangle_frames(vertices[i : i + 1], head.faces)
     color, alpha, _ = render(gaussians, posed, camera[i])
     return composite(color, alpha, torch.ones(3))
@@ -115,7 +116,10 @@ from sa0lib.losses import l1
 
 by_hand = (image - target).abs().sum(1).mean()
 print("as the library:", bool(torch.isclose(by_hand, l1(image, target))))
-print("three times the mean:", bool(torch.isclose(by_hand, 3 * (image - target).abs().mean())))
+print(
+    "three times the mean:",
+    bool(torch.isclose(by_hand, 3 * (image - target).abs().mean())),
+)
 
 # %% [markdown]
 # Its gradient with respect to a pixel's channel is $\pm 1/(HW)$ wherever the two differ at all: a hair off by a trace pulls as hard as a missing
@@ -170,7 +174,10 @@ by_hand = product.mean()
 # %% tags=["nbval-check-output"]
 from sa0lib.losses import ms_ssim
 
-print("as the library within 1e-5:", bool((by_hand - ms_ssim(image, target)[0]).abs() < 1e-5))
+print(
+    "as the library within 1e-5:",
+    bool((by_hand - ms_ssim(image, target)[0]).abs() < 1e-5),
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five grey maps of the portrait, one for each window width. The narrowest shows fine outlines; with wider windows dark patches spread in the hair, the lower corners, the nostrils and the mouth."}, "figure": {"caption": "Contrast-structure at the five widths; dark is unlike. Fine faults show in narrow windows, missing hair in all of them.", "name": "fig-scales"}}
 maps = [structure[0].mean(0).clamp(0, 1) for _, structure in scales]
@@ -207,10 +214,12 @@ Markdown(
 # %%
 from sa0lib.losses import box_l1, box_mask
 
-points, _ = camera[unseen].project(vertices[unseen][head.region == head.region_names.index("face")])
+on_face = head.region == head.region_names.index("face")
+points, _ = camera[unseen].project(vertices[unseen][on_face])
 box = torch.cat([points.amin(0), points.amax(0)])[None]  # x0 y0 x1 y1, px
 head_box = frames.face_boxes[unseen : unseen + 1]
-of_face, of_head = (float(box_mask(b, size, size).float().mean()) for b in (box, head_box))
+masks = [box_mask(b, size, size) for b in (box, head_box)]  # each [1, H, W]
+of_face, of_head = (float(m.float().mean()) for m in masks)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The frame with three rectangles: one around the face, a slightly larger one around the head, and the face's box after dilation, which reaches beyond all four sides of the picture."}, "figure": {"caption": "The face's box, the tracker's box of the head, and what dilation makes of the face's: more than the picture.", "name": "fig-box"}}
 center, half = (box[0, :2] + box[0, 2:]) / 2, (box[0, 2:] - box[0, :2]) / 2
@@ -250,7 +259,10 @@ share = float(inside.float().mean())
 by_hand = (image - target).abs().sum(1)[inside].mean()
 everything = torch.tensor([[0.0, 0, size, size]])
 print("by hand:", bool(torch.isclose(by_hand, box_l1(image, target, box))))
-print("box over all is L1:", bool(torch.isclose(box_l1(image, target, everything), l1(image, target))))
+print(
+    "box over all is L1:",
+    bool(torch.isclose(box_l1(image, target, everything), l1(image, target))),
+)
 
 # %% [markdown]
 # ### Four pictures of a gradient
@@ -273,7 +285,12 @@ for name, term in photometric.items():
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four maps of the portrait. L1: flat over the whole person. MS-SSIM: fine grain over forehead, cheeks and chin, nearly black in the hair and the mouth, where the avatar is most wrong. LPIPS: grain in soft patches over face and hair. Box: flat inside a rectangle."}, "figure": {"caption": "Size of the gradient of each photometric term at every pixel, each map scaled to its own 99th percentile.", "name": "fig-pixel-gradients"}}
 sizes = [pull.abs().sum(1)[0] for pull in pulls.values()]
-viz.show_images([(s / s.quantile(0.99)).clamp(0, 1) for s in sizes], list(pulls), columns=4, width=9.0)
+viz.show_images(
+    [(s / s.quantile(0.99)).clamp(0, 1) for s in sizes],
+    list(pulls),
+    columns=4,
+    width=9.0,
+)
 
 # %% tags=["hide-input"]
 rows = []
@@ -307,26 +324,25 @@ Markdown(
 
 # %%
 def shifted(x, amount):
-    grid = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], x.shape, align_corners=False)
+    grid = F.affine_grid(torch.eye(2, 3)[None], x.shape, align_corners=False)
     grid[..., 0] += 2 * amount * 4 / size  # up to four pixels
-    return torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 noise = torch.randn(target.shape)
+backdrop = 1 - frames.target(unseen)[1]  # white is left white
 faults = {
     "shift by up to 4 px": shifted,
-    "blur by up to 3 px": lambda x, amount: blurred(x, 0.3 + 2.7 * amount) if amount else x,
-    "darker by up to a fifth": lambda x, amount: (
-        x - 0.2 * amount * (x - 1 + frames.target(unseen)[1])
-    ),  # not the backdrop
+    "blur by up to 3 px": lambda x, a: blurred(x, 0.3 + 2.7 * a) if a else x,
+    "darker by up to a fifth": lambda x, a: x - 0.2 * a * (x - backdrop),
     "noise of up to 0.1": lambda x, amount: x + 0.1 * amount * noise,
 }
 amounts = np.linspace(0, 1, 6)
+curves = {}
 with torch.no_grad():
-    curves = {
-        fault: {n: [float(term(spoil(target, a))) for a in amounts] for n, term in photometric.items()}
-        for fault, spoil in faults.items()
-    }
+    for fault, spoil in faults.items():
+        spoilt = [spoil(target, a) for a in amounts]
+        curves[fault] = {n: [float(term(x)) for x in spoilt] for n, term in photometric.items()}
 
 # %% tags=["hide-input"]
 
@@ -336,9 +352,13 @@ def lines(fault):
     return [go.Scatter(x=amounts, y=ys, name=n, mode="lines+markers", line=dict(dash=d)) for (n, ys), d in styles]
 
 
-figure = go.Figure(lines(next(iter(faults))), frames=[go.Frame(data=lines(f), name=f) for f in faults])
+figure = go.Figure(
+    lines(next(iter(faults))),
+    frames=[go.Frame(data=lines(f), name=f) for f in faults],
+)
 figure.update_yaxes(
-    title="value of the term", range=[0, 1.05 * max(max(ys) for c in curves.values() for ys in c.values())]
+    title="value of the term",
+    range=[0, 1.05 * max(max(ys) for c in curves.values() for ys in c.values())],
 )
 figure.update_xaxes(title="strength of the fault, as a share of the largest")
 figure.update_layout(sliders=[viz.frame_slider(list(faults), "fault")])
@@ -350,7 +370,15 @@ viz.interactive(
 # %% tags=["hide-input"]
 strongest = {fault: {n: ys[-1] for n, ys in c.items()} for fault, c in curves.items()}
 rows = [f"| {fault} | " + " | ".join(f"{v:.3f}" for v in values.values()) + " |" for fault, values in strongest.items()]
-Markdown("\n".join(["| at full strength | " + " | ".join(photometric) + " |", "| --- " * 5 + "|", *rows]))
+Markdown(
+    "\n".join(
+        [
+            "| at full strength | " + " | ".join(photometric) + " |",
+            "| --- " * 5 + "|",
+            *rows,
+        ]
+    )
+)
 
 # %% [markdown]
 # Read the table by columns. L1 takes all four faults about equally seriously. MS-SSIM punishes noise and shifts before blur, and hardly minds darkness; LPIPS minds noise and blur, and lets a shift of a few pixels pass. That is the case for having all of
@@ -380,7 +408,8 @@ from sa0lib.generator_losses import uv_tv
 
 small = build_uv_map(head.vt, head.ft, 16)
 field = torch.randn(3, 16, 16)
-print("by hand:", bool(torch.isclose(tv_by_hand(field, small.valid), uv_tv(field[None], small.valid))))
+by_hand, ours = tv_by_hand(field, small.valid), uv_tv(field[None], small.valid)
+print("by hand:", bool(torch.isclose(by_hand, ours)))
 
 # %% [markdown]
 # ### Smooth in which coordinates?
@@ -390,17 +419,33 @@ print("by hand:", bool(torch.isclose(tv_by_hand(field, small.valid), uv_tv(field
 
 # %%
 valid = uv_map.valid
-absolute = {name: uv_map.scatter(getattr(surface, name)).permute(2, 0, 1)[None] for name in ("means", "log_scales")}
+
+
+def as_maps(values):
+    """Values of the texels [G, C] as maps [1, C, N, N]."""
+    return uv_map.scatter(values).permute(2, 0, 1)[None]
+
+
+absolute = {name: as_maps(getattr(surface, name)) for name in ("means", "log_scales")}
 triangle = uv_map.scatter(uv_map.face[:, None].float())[..., 0]
 right, down = (triangle[:, 1:] != triangle[:, :-1]), (triangle[1:] != triangle[:-1])
 edges = (right & valid[:, 1:] & valid[:, :-1], down & valid[1:] & valid[:-1])
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two charts of the head. Left, the local x coordinate of a perfect surface: every triangle is a small ramp of its own, so that the chart looks like a mosaic of tiles. Right, the jumps between neighbouring texels: dark within triangles and bright along all of their edges."}, "figure": {"caption": "Left, the first local coordinate of Gaussians that sit exactly on the surface. Right, its steps from texel to texel: the triangle mesh, not the face.", "name": "fig-mosaic"}}
 x = torch.where(valid, absolute["means"][0, 0], torch.nan)
-step = torch.where(valid[:, 1:] & valid[:, :-1], absolute["means"][0].diff(dim=2).abs().sum(0), torch.nan)
+step = torch.where(
+    valid[:, 1:] & valid[:, :-1],
+    absolute["means"][0].diff(dim=2).abs().sum(0),
+    torch.nan,
+)
 _, axes = plt.subplots(1, 2, figsize=(9, 4.2))
 for axis, (field, label, look) in zip(
-    axes, ((x, "x, in units of s_f", viz.DIVERGING), (step, "step to the right", viz.SEQUENTIAL)), strict=True
+    axes,
+    (
+        (x, "x, in units of s_f", viz.DIVERGING),
+        (step, "step to the right", viz.SEQUENTIAL),
+    ),
+    strict=True,
 ):
     limit = float(field.nan_to_num().abs().quantile(0.98))
     shown = axis.imshow(field, cmap=look, vmax=limit, vmin=-limit if look == viz.DIVERGING else 0)
@@ -412,8 +457,9 @@ plt.show()
 from sa0lib.uv import seam_pairs, texel_pairs
 
 tv = {name: float(uv_tv(maps, valid)) for name, maps in absolute.items()}
-crossing = sum(int(e.sum()) for e in edges) / sum(int(p.sum()) for p in texel_pairs(valid))
-at_edges = {name: float(uv_tv(maps, valid, edges)) / tv[name] for name, maps in absolute.items()}
+pairs = texel_pairs(valid)
+crossing = float((edges[0].sum() + edges[1].sum()) / (pairs[0].sum() + pairs[1].sum()))
+at_edges = {n: float(uv_tv(maps, valid, edges)) / tv[n] for n, maps in absolute.items()}
 
 # %% tags=["hide-input"]
 Markdown(
@@ -431,7 +477,8 @@ Markdown(
 posed = triangle_frames(vertices[:1], head.faces)
 corners = vertices[0][head.faces]
 normal = torch.nn.functional.normalize(
-    torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=-1
+    torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]),
+    dim=-1,
 )
 scale, R = posed.scale[0, uv_map.face], posed.R[0, uv_map.face]
 pushes = {
@@ -441,13 +488,17 @@ pushes = {
 rests = {}
 for name, push in pushes.items():
     offset = torch.einsum("gji,gj->gi", R, push) / scale[:, None]  # world to local
-    rests[name] = float(uv_tv(uv_map.scatter(offset).permute(2, 0, 1)[None], valid))
+    rests[name] = float(uv_tv(as_maps(offset), valid))
 
 # %% tags=["hide-input"]
 rows = [f"| {name} | {rest:.3f} | {100 * rest / tv['means']:.0f} % |" for name, rest in rests.items()]
 Markdown(
     "\n".join(
-        ["| smooth offset in space | its TV | of the perfect surface's absolute TV |", "| --- | --- | --- |", *rows]
+        [
+            "| smooth offset in space | its TV | of the perfect surface's absolute TV |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
     )
 )
 
@@ -466,11 +517,20 @@ rows, seams = [], {}
 for n in (side for side in (32, 64, 128, 256) if side <= profile.uv_size):
     chart = build_uv_map(head.vt, head.ft, n)
     pairs = sum(int(p.sum()) for p in texel_pairs(chart.valid))
-    seams[n] = sum(int(p.sum()) for p in seam_pairs(chart, head.vt, head.ft, head.faces))
+    across = seam_pairs(chart, head.vt, head.ft, head.faces)
+    seams[n] = sum(int(p.sum()) for p in across)
     rows.append(f"| {n} × {n} | {pairs:,} | {seams[n]} |")
 
 # %% tags=["hide-input"]
-Markdown("\n".join(["| chart | pairs of neighbours | across a seam |", "| --- | --- | --- |", *rows]))
+Markdown(
+    "\n".join(
+        [
+            "| chart | pairs of neighbours | across a seam |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
+)
 
 # %% [markdown]
 # With stock FLAME's chart the same function gives that chart's share.
@@ -486,8 +546,12 @@ from sa0lib.generator_losses import RESIDUALS, residual_shrinkage
 
 channels = {"means": 3, "quats": 4, "log_scales": 3, "colors": 3}
 deltas = {name: torch.randn(1, channels[name], 16, 16) for name in RESIDUALS}
-by_hand = sum(d[0][:, small.valid].abs().sum() for d in deltas.values()) / small.valid.sum()
-print("by hand:", bool(torch.isclose(by_hand, residual_shrinkage(deltas, small.valid))))
+total = sum(d[0][:, small.valid].abs().sum() for d in deltas.values())
+by_hand = total / small.valid.sum()
+print(
+    "by hand:",
+    bool(torch.isclose(by_hand, residual_shrinkage(deltas, small.valid))),
+)
 still = {name: torch.zeros_like(d).requires_grad_() for name, d in deltas.items()}
 residual_shrinkage(still, small.valid).backward()
 print("pull at zero:", max(float(d.grad.abs().max()) for d in still.values()))
@@ -503,8 +567,8 @@ from dataclasses import replace
 
 from sa0lib.generator_losses import PHASE_1, generator_loss
 
-free = {name: torch.zeros(1, 3, *valid.shape) for name in ("means", "log_scales", "colors")}
-free = {name: (t + 0.02 * torch.randn_like(t)).requires_grad_() for name, t in free.items()}
+names = ("means", "log_scales", "colors")
+free = {n: (0.02 * torch.randn(1, 3, *valid.shape)).requires_grad_() for n in names}
 
 
 def rendered(offsets):
@@ -520,14 +584,27 @@ def rendered(offsets):
 
 # %%
 def objective(weights):
-    return generator_loss(rendered(free), target, box, free["means"], free["log_scales"], {}, valid, None, weights)
+    return generator_loss(
+        rendered(free),
+        target,
+        box,
+        free["means"],
+        free["log_scales"],
+        {},
+        valid,
+        None,
+        weights,
+    )
 
 
 total, terms = objective(PHASE_1)
-weighted = {name: getattr(PHASE_1, name) * float(value) for name, value in terms.items()}
+weighted = {name: getattr(PHASE_1, name) * float(v) for name, v in terms.items()}
 
 # %% tags=["nbval-check-output"]
-print("the sum of its weighted terms within 1e-5:", abs(float(total.detach()) - sum(weighted.values())) < 1e-5)
+print(
+    "the sum of its weighted terms within 1e-5:",
+    abs(float(total.detach()) - sum(weighted.values())) < 1e-5,
+)
 print(list(terms))
 
 # %%
@@ -542,10 +619,19 @@ for name in terms:
 _, axis = plt.subplots(figsize=(8, 3.8))
 for i, (name, values) in enumerate(strength.items()):
     axis.bar(
-        np.arange(3) + 0.13 * (i - 2.5), values, 0.12, label=name, color=viz.COLORS[i], edgecolor="black", linewidth=0.4
+        np.arange(3) + 0.13 * (i - 2.5),
+        values,
+        0.12,
+        label=name,
+        color=viz.COLORS[i],
+        edgecolor="black",
+        linewidth=0.4,
     )
 axis.set(
-    xticks=range(3), xticklabels=["positions", "log-scales", "colours"], yscale="log", ylabel="length of the gradient"
+    xticks=range(3),
+    xticklabels=["positions", "log-scales", "colours"],
+    yscale="log",
+    ylabel="length of the gradient",
 )
 axis.set_ylim(bottom=min(v for values in strength.values() for v in values if v) / 3)
 axis.legend(ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.25))
@@ -649,7 +735,8 @@ everywhere = torch.ones(16, 16, dtype=torch.bool)
 ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
 jump = (ramp > 0.5).float()
 assert torch.isclose(uv_tv(ramp, everywhere), uv_tv(jump, everywhere))
-assert torch.isclose(jump.diff(dim=3).square().sum(), 15 * ramp.diff(dim=3).square().sum())
+steep, gentle = (x.diff(dim=3).square().sum() for x in (jump, ramp))
+assert torch.isclose(steep, 15 * gentle)
 
 # %% [markdown]
 # ```{solution-end}
@@ -697,14 +784,14 @@ assert abs(float(values[0] / values[1]) - 2) < 0.1
 # %%
 def world_tv(offset):  # [G, 3], local
     world = torch.einsum("gij,gj->gi", R, offset) * scale[:, None] / scale.mean()
-    return uv_tv(uv_map.scatter(world).permute(2, 0, 1)[None], valid)
+    return uv_tv(as_maps(world), valid)
 
 
 push = torch.tensor([2e-3, 0, 0]).expand(len(uv_map), 3)
 local = torch.einsum("gji,gj->gi", R, push) / scale[:, None]
 noisy = torch.randn(len(uv_map), 3)
-plain = uv_tv(uv_map.scatter(noisy).permute(2, 0, 1)[None], valid)
-assert world_tv(local) < 0.01 * uv_tv(uv_map.scatter(local).permute(2, 0, 1)[None], valid)
+plain = uv_tv(as_maps(noisy), valid)
+assert world_tv(local) < 0.01 * uv_tv(as_maps(local), valid)
 assert 0.5 < float(world_tv(noisy) / plain) < 2
 
 # %% [markdown]
