@@ -50,9 +50,9 @@ def asked(clip: Clip, frames: list[int], held_out: int) -> Batch:
     return to_float(torch.utils.data.default_collate(samples))
 
 
-def scores(generator: Generator, clips: list[Clip], frames: list[int]) -> list[list[float]]:
-    """PSNR on white, dB, of each person's frames."""
-    return [score(generator, asked(clip, frames, HELD_OUT)).tolist() for clip in clips]
+def scores(generator: Generator, clips: list[Clip], part: slice) -> list[list[float]]:
+    """PSNR on white, dB, of this part of each person's frames."""
+    return [score(generator, asked(clip, list(range(len(clip)))[part], HELD_OUT)).tolist() for clip in clips]
 
 
 @torch.no_grad()
@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     collection, head = Collection(arguments.data, "train"), load_head()
     head.require_basis(collection.basis, str(arguments.data))
+    if not 1 <= arguments.people <= len(collection):
+        raise ValueError(f"{arguments.data} has {len(collection)} people to train on: --people {arguments.people}")
     clips = [collection[i] for i in range(arguments.people)]
     learnt = [clip.take(list(range(len(clip) - HELD_OUT))) for clip in clips]
     torch.manual_seed(arguments.seed)
@@ -114,9 +116,8 @@ def run(arguments: argparse.Namespace) -> None:
     config = phase_1(arguments.steps)
     batches = draw_batches(learnt, config, arguments.batch_size, arguments.seed, trainer.iteration)
     train(trainer, batches, checkpoint)
-    count = len(clips[0])
-    seen = scores(generator, clips, list(range(count - HELD_OUT)))
-    new = scores(generator, clips, list(range(count - HELD_OUT, count)))
+    seen = scores(generator, clips, slice(-HELD_OUT))
+    new = scores(generator, clips, slice(-HELD_OUT, None))
     result = {
         "generator": asdict(sizes),
         "training": asdict(trainer.config),

@@ -19,7 +19,7 @@ def data(tmp_path, monkeypatch):
 
 def run(monkeypatch, *arguments) -> None:
     quick = ["--people", "2", "--uv-size", "8", "--batch-size", "1"]
-    monkeypatch.setattr(sys, "argv", ["overfit", *map(str, arguments), *quick])
+    monkeypatch.setattr(sys, "argv", ["overfit", *quick, *map(str, arguments)])
     overfit.main()
 
 
@@ -50,3 +50,8 @@ def test_a_run_does_not_go_on_with_other_settings(data, tmp_path, monkeypatch):
 def test_missing_data_is_named(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="overfit: .*nowhere"):
         run(monkeypatch, "--data", tmp_path / "nowhere", "--out", tmp_path)
+
+
+def test_more_people_than_there_are_is_one_clear_error(data, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="has 2 people to train on: --people 3"):
+        run(monkeypatch, "--data", data, "--out", tmp_path, "--people", 3)
