@@ -608,8 +608,8 @@ if overfit:
 # %%
 from sa0lib.cost import generator_parts
 
-paper_size = generator_parts(GeneratorConfig(), 512)
-ours = generator_parts(sizes, less)
+paper_size = generator_parts(head, GeneratorConfig(), 512)
+ours = generator_parts(head, sizes, less)
 
 # %% tags=["hide-input"]
 names = {

@@ -13,11 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from sa0lib.nets.decoder import CONDITION, DIRECTION, Decoder
-from sa0lib.nets.dpt import DPT
-from sa0lib.nets.encoder import make_backbone
-from sa0lib.nets.generator import EXTRA_CHANNELS, GeneratorConfig
-from sa0lib.nets.styleunet import StyleUNet
+from sa0lib.head import Head
+from sa0lib.nets import Generator, GeneratorConfig
+from sa0lib.nets.decoder import CONDITION, DIRECTION
 
 
 class Memory(TorchDispatchMode):
@@ -56,20 +54,17 @@ class Part:
     peak_bytes: int  # of activations alive at one time, in inference, beyond its input; attention as matrices
 
 
-def generator_parts(config: GeneratorConfig, pixels: int) -> list[Part]:
+def generator_parts(head: Head, config: GeneratorConfig, pixels: int) -> list[Part]:
     """The parts of a generator that reads pictures of pixels x pixels, counted on the meta device.
 
     The warp is not among them, as it has no parameters and neither convolves nor multiplies matrices.
     """
-    backbone = make_backbone(config.backbone).to("meta")
+    generator = Generator(head, config).to("meta")
+    backbone, dpt, unet, decoder = generator.backbone, generator.dpt, generator.unet, generator.decoder
     with torch.device("meta"), torch.no_grad():
-        dpt = DPT(backbone, config.dense_channels, config.warped_channels)
-        entering = config.warped_channels + EXTRA_CHANNELS
-        unet = StyleUNet(entering, backbone.width, config.channels, config.uv_size, config.width, config.style)
-        decoder = Decoder(config.channels, config.hidden)
         features, first = _part(config.backbone, backbone, lambda: backbone(torch.rand(1, 3, pixels, pixels)))
         _, second = _part("DPT head", dpt, lambda: dpt(features.maps, (pixels // 2, pixels // 2)))
-        chart = torch.rand(1, entering, config.uv_size, config.uv_size)
+        chart = torch.rand(1, generator.entering, config.uv_size, config.uv_size)
         maps, third = _part("StyleUNet", unet, lambda: unet(chart, features.summary))
         codes = torch.rand(1, DIRECTION), torch.rand(1, CONDITION)
         _, fourth = _part("decoder and residual head", decoder, lambda: decoder(maps, *codes))

@@ -109,7 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
         hidden=32,
     )
     generator = Generator(head, sizes)
-    trainer = Trainer(generator, TrainConfig(arguments.steps, lr=arguments.lr, seed=arguments.seed))
+    data = f"{collection.manifest.sha256[:12]}: {arguments.people} people, batches of {arguments.batch_size}"
+    trainer = Trainer(generator, TrainConfig(arguments.steps, lr=arguments.lr, seed=arguments.seed, data=data))
     checkpoint = arguments.out / "checkpoint.pt"
     if checkpoint.is_file():
         trainer.load(checkpoint)
@@ -121,7 +122,6 @@ def run(arguments: argparse.Namespace) -> None:
     result = {
         "generator": asdict(sizes),
         "training": asdict(trainer.config),
-        "batch_size": arguments.batch_size,
         "people": [clip.identity for clip in clips],
         "psnr_training_frames": seen,
         "psnr_new_frames": new,

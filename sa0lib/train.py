@@ -39,6 +39,7 @@ class TrainConfig:
     weights: GeneratorWeights = field(default_factory=lambda: PHASE_1)
     seed: int = 0  # of backgrounds and of the Jacobian's projections
     checkpoint_every: int = 200  # steps
+    data: str = ""  # names what it learns from, so that a run does not go on with other data
 
 
 class Trainer:

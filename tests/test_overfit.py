@@ -41,10 +41,11 @@ def test_a_finished_run_is_scored_again_without_training(data, tmp_path, monkeyp
     assert records[0]["psnr_new_frames"] == records[1]["psnr_new_frames"]
 
 
-def test_a_run_does_not_go_on_with_other_settings(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("option", "value", "named"), [("--lr", 1e-2, "lr"), ("--people", 1, "data")])
+def test_a_run_does_not_go_on_with_other_settings_or_data(data, tmp_path, monkeypatch, option, value, named):
     run(monkeypatch, "--data", data, "--out", tmp_path / "out", "--steps", 1)
-    with pytest.raises(SystemExit, match="another lr"):
-        run(monkeypatch, "--data", data, "--out", tmp_path / "out", "--steps", 1, "--lr", 1e-2)
+    with pytest.raises(SystemExit, match=f"another {named}"):
+        run(monkeypatch, "--data", data, "--out", tmp_path / "out", "--steps", 1, option, value)
 
 
 def test_missing_data_is_named(tmp_path, monkeypatch):

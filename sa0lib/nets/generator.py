@@ -25,7 +25,6 @@ from sa0lib.uv import build_uv_map
 
 LOG_SCALES = (-4.6, 2.3)  # bounds of log-scales: between a hundredth of s_f and the start on the coarsest chart
 GRAY = 0.5  # colour that Gaussians start with
-EXTRA_CHANNELS = 4  # that enter the StyleUNet beside the dense map's: colour, and whether the texel was seen
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ class Generator(nn.Module):
         self.config = config
         self.backbone = make_backbone(config.backbone, weights)
         self.dpt = DPT(self.backbone, config.dense_channels, config.warped_channels)
-        entering = config.warped_channels + EXTRA_CHANNELS
-        self.attention = nn.Conv2d(entering, 1, 1) if config.pool == "attention" else None
+        self.entering = config.warped_channels + 3 + 1  # on the chart: the dense map, colour, whether it was seen
+        self.attention = nn.Conv2d(self.entering, 1, 1) if config.pool == "attention" else None
         self.unet = StyleUNet(
-            entering, self.backbone.width, config.channels, config.uv_size, config.width, config.style
+            self.entering, self.backbone.width, config.channels, config.uv_size, config.width, config.style
         )
         self.decoder = Decoder(config.channels, config.hidden)
         self.head = [head]  # not a submodule: it is no part of the checkpoint, and never trained
