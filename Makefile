@@ -77,8 +77,8 @@ convert: env ## bring a dataset you have into the one format: make convert NAME=
 	@test -n "$(NAME)" -a -n "$(SOURCE)" -a -n "$(OUT)" || { $(PY) -m data_scripts.adapters --help; exit 2; }
 	$(PY) -m data_scripts.adapters "$(NAME)" "$(SOURCE)" "$(OUT)" $(ARGS)
 
-refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me)
-	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)" $(if $(RECORD),--record "$(RECORD)")
+refine: assets ## refine a tracked subject: make refine SUBJECT=me (data/me) [ARGS="--flame ... --template ..."]
+	$(PY) -m sa0lib.refine --data "$(DATA)/$(SUBJECT)" $(if $(RECORD),--record "$(RECORD)") $(ARGS)
 
 $(DATA)/refined/clip/avatar.ply: | assets
 	@echo "== no refined avatar yet: refining the clip's"

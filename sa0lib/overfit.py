@@ -20,9 +20,9 @@ from sa0lib.datasets import Batch, Collection
 from sa0lib.datasets.batches import make_batch, to_float
 from sa0lib.datasets.clip import Clip
 from sa0lib.datasets.samplers import SamplerConfig, phase_1
-from sa0lib.head import load_head
 from sa0lib.ledger import record_run
 from sa0lib.nets import Generator, GeneratorConfig
+from sa0lib.options import add_head_options, chosen_head
 from sa0lib.paths import DATA, RUNS
 from sa0lib.profile import current_profile
 from sa0lib.train import TrainConfig, Trainer, on_background, render_batch, score, train
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     profile = current_profile()
     parser.add_argument("--data", type=Path, default=DATA / "worlds" / profile.name / "celeb", help="a collection")
+    add_head_options(parser)
     parser.add_argument("--out", type=Path, default=DATA / "overfit" / profile.name, help="checkpoint")
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1400)
@@ -92,7 +93,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train, score and record."""
     start = time.perf_counter()
-    collection, head = Collection(arguments.data, "train"), load_head()
+    collection, head = Collection(arguments.data, "train"), chosen_head(arguments)
     head.require_basis(collection.basis, str(arguments.data))
     if not 1 <= arguments.people <= len(collection):
         raise ValueError(f"{arguments.data} has {len(collection)} people to train on: --people {arguments.people}")

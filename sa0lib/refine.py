@@ -31,10 +31,11 @@ from sa0lib.binding import triangle_frames
 from sa0lib.checkpoint import read_checkpoint, write_checkpoint
 from sa0lib.datasets import Sequence
 from sa0lib.gaussians import Gaussians
-from sa0lib.head import Head, load_head
+from sa0lib.head import Head
 from sa0lib.lanes import threads_for_kernels
 from sa0lib.ledger import record_run
 from sa0lib.losses import composite, photometric_loss
+from sa0lib.options import add_head_options, chosen_head
 from sa0lib.paths import DATA, RUNS
 from sa0lib.profile import current_profile
 from sa0lib.uv import build_uv_map
@@ -204,6 +205,7 @@ def main() -> None:
         default=DATA / "clip",
         help="a tracked subject (transforms_*.json, images/, fg_masks/, flame_param/)",
     )
+    add_head_options(parser)
     parser.add_argument("--out", type=Path, help="default: data/refined/NAME of the data folder")
     parser.add_argument("--iterations", type=int, default=profile.refine_iters)
     parser.add_argument("--image-size", type=int, default=profile.image_size, help="pixels")
@@ -227,7 +229,7 @@ def run(arguments: argparse.Namespace) -> None:
         uv_size=current_profile().uv_size,
         seed=arguments.seed,
     )
-    head = load_head().to(arguments.device)
+    head = chosen_head(arguments).to(arguments.device)
     splits = (Sequence(arguments.data, split, config.image_size) for split in ("train", "test"))
     train, test = (load_posed_frames(head, split) for split in splits)
     refiner = Refiner(head, train, config)

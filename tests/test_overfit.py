@@ -5,10 +5,11 @@ import sys
 
 import pytest
 import toy_collection
+from flame_toy import flame_model, write_flame, write_template
 from PIL import Image
 
 from sa0lib import overfit
-from sa0lib.head import load_head
+from sa0lib.head import load_flame, load_head
 
 
 @pytest.fixture
@@ -46,6 +47,21 @@ def test_a_run_does_not_go_on_with_other_settings_or_data(data, tmp_path, monkey
     run(monkeypatch, "--data", data, "--out", tmp_path / "out", "--steps", 1)
     with pytest.raises(SystemExit, match=f"another {named}"):
         run(monkeypatch, "--data", data, "--out", tmp_path / "out", "--steps", 1, option, value)
+
+
+def test_data_in_codes_of_flame_are_learnt_with_the_readers_flame(tmp_path, monkeypatch):
+    model = flame_model()
+    flame = write_flame(model, tmp_path / "generic_model.pkl"), write_template(model, tmp_path / "head_template.obj")
+    head = load_flame(*flame)
+    monkeypatch.setattr(toy_collection, "BASIS", head.basis)
+    data = toy_collection.write_collection(tmp_path / "world", sequences=2, timesteps=8, size=32)
+    where = "--data", data, "--out", tmp_path / "out", "--steps", 1
+    with pytest.raises(SystemExit, match="FLAME 2020"):
+        run(monkeypatch, *where)
+    with pytest.raises(SystemExit, match="need each other"):
+        run(monkeypatch, *where, "--flame", flame[0])
+    run(monkeypatch, *where, "--flame", flame[0], "--template", flame[1])
+    assert (tmp_path / "out" / "record.json").is_file()
 
 
 def test_missing_data_is_named(tmp_path, monkeypatch):

@@ -22,12 +22,13 @@ from tqdm import tqdm
 from data_scripts.track.landmarks import GROUPS
 from data_scripts.track.video import MIN_FRAMES, write_frames
 from data_scripts.worlds.proof.faces import open_sequences, skull_turn
+from data_scripts.worlds.worlds import WORLDS
 from sa0lib.camera import Camera, intrinsics
 from sa0lib.datasets import Sequence
 from sa0lib.head import Head
 from sa0lib.paths import ROOT
 
-FPS = 25
+FPS = 1 / Fraction(str(WORLDS["subjects"].seconds))  # the pace at which it was acted
 MEASURES = {  # distances between iBUG points, and means of several, that say what a face does
     "mouth opening": ((61, 67), (62, 66), (63, 65)),
     "mouth width": ((48, 54),),
@@ -207,7 +208,7 @@ def prove_tracker(head: Head, folder: Path, count: int, python: Path, scratch: P
     """
     frames = clip_frames(folder, head, count)
     video, out = scratch / f"{folder.name}.mp4", scratch / folder.name
-    write_frames(video, film_frames(frames), Fraction(FPS))
+    write_frames(video, film_frames(frames), FPS)
     track_video(video, out, python)
     tracked, kept = tracked_film(head, out, *video_size(frames[0][0].camera(frames[0][1])))
     truth = true_film(head, [frames[k] for k in kept])
