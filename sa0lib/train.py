@@ -48,7 +48,7 @@ class Trainer:
     def __init__(self, generator: Generator, config: TrainConfig):
         self.generator, self.config = generator, config
         self.trained = {n: p for n, p in generator.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.Adam(self.trained.values(), config.lr)
+        self.optimizer = torch.optim.Adam(self.trained.values(), config.lr, fused=True)
         self.random = torch.Generator().manual_seed(config.seed)
         self.iteration = 0
         self.seconds = 0.0  # spent in `train`, over all the sessions of this run

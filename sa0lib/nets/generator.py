@@ -85,6 +85,7 @@ class Generator(nn.Module):
         for name in ("means", "quats", "log_scales"):
             self.register_buffer(f"start_{name}", getattr(start, name), persistent=False)
         self.start_opacity = float(start.opacity_logits[0])
+        self.to(memory_format=torch.channels_last)  # what convolutions are fastest with, on CPUs and tensor cores
 
     def forward(self, sources: Views, target: Views) -> Prediction:
         """What the sources [B, K, ...] look like with the codes and from the camera of the target [B, ...].
