@@ -76,7 +76,7 @@ def main() -> None:
     add_head_options(parser)
     parser.add_argument("--out", type=Path, default=DATA / "overfit" / profile.name, help="checkpoint")
     parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--uv-size", type=int, default=128)
