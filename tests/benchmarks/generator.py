@@ -3,7 +3,8 @@
     python -m tests.benchmarks.generator [--record NAME]
 
 Weights are random, which costs the same. `encode` is backbone, DPT head, warp, pool and StyleUNet; `decode` is the
-heads, binding left out. Both precisions take turns, so that whatever else the machine does hits both.
+heads, binding left out. Both precisions take turns, so that whatever else the machine does hits both; so does a large
+matrix product, whose operations in a second are as many as this machine can do.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from sa0lib.head import WIDTHS, load_head
 from sa0lib.ledger import record_run
 from sa0lib.nets import Generator, GeneratorConfig
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SIDE = 4096  # of the matrices whose product is the yardstick
 
 
 def portraits(count: int, size: int, device: str) -> Views:
@@ -42,9 +44,9 @@ def portraits(count: int, size: int, device: str) -> Views:
     return views.map(lambda t: t[None].to(device))
 
 
-def milliseconds(run: Callable[[], object], precision: torch.dtype | None, device: str) -> float:
+def milliseconds(run: Callable[[], object], precision: torch.dtype, device: str) -> float:
     """Wall-clock time of one call."""
-    autocast = torch.autocast(device, precision) if precision else nullcontext()
+    autocast = nullcontext() if precision == torch.float32 else torch.autocast(device, precision)
     start = time.perf_counter()
     with autocast, torch.inference_mode():
         run()
@@ -69,13 +71,17 @@ def benchmark(config: GeneratorConfig, size: int, repetitions: int) -> dict:
                 lambda sources=sources: generator.encode(sources),
                 lambda person=person: generator.decode(person, target.params, target.viewmat),
             )
-    taken = {case: ([], []) for case in runs}
+    for name, precision in PRECISIONS.items():
+        a, b = torch.rand(2, SIDE, SIDE, device=device, dtype=precision)
+        runs[name, "product"] = (lambda a=a, b=b: a @ b,)
+    taken = {case: [[] for _ in stages] for case, stages in runs.items()}
     for turn in range(repetitions + 1):
-        for (precision, count), stages in runs.items():
-            for times, stage in zip(taken[precision, count], stages, strict=True):
-                spent = milliseconds(stage, PRECISIONS[precision], device)
+        for case, stages in runs.items():
+            for times, stage in zip(taken[case], stages, strict=True):
+                spent = milliseconds(stage, PRECISIONS[case[0]], device)
                 if turn:
                     times.append(spent)
+    products = {name: float(np.median(taken.pop((name, "product"))[0])) for name in PRECISIONS}
     cases = [
         {
             "device": device,
@@ -86,7 +92,13 @@ def benchmark(config: GeneratorConfig, size: int, repetitions: int) -> dict:
         }
         for (precision, count), (encode, decode) in taken.items()
     ]
-    return {"config": vars(config), "pixels": size, "repetitions": repetitions, "cases": cases}
+    return {
+        "config": vars(config),
+        "pixels": size,
+        "repetitions": repetitions,
+        "cases": cases,
+        "product_gops": {name: round(2e-6 * SIDE**3 / ms, 1) for name, ms in products.items()},
+    }
 
 
 def main() -> None:
