@@ -16,19 +16,26 @@ from tqdm import tqdm
 
 from sa0lib.datasets import index_sequence, write_manifest
 from sa0lib.datasets.layout import SPLITS
+from sa0lib.datasets.manifest import check_name
 
 
 def sequences(root: Path) -> list[str]:
     """Names of the sequences below `root`, without those in hidden folders, which an interrupted run may have left.
 
-    Raises FileNotFoundError if there is none; ValueError if `root` is one itself.
+    Raises FileNotFoundError if there is none; ValueError if `root` is one itself, one lies within another, or has a
+    name that no manifest takes: all of that before any is hashed.
     """
     folders = {path.parent.relative_to(root) for split in SPLITS for path in root.rglob(f"transforms_{split}.json")}
     if Path() in folders:
         raise ValueError(f"{root} is one sequence: give the folder that holds it and others")
-    names = sorted(f.as_posix() for f in folders if not any(part.startswith(".") for part in f.parts))
-    if not names:
+    folders = {folder for folder in folders if not any(part.startswith(".") for part in folder.parts)}
+    if not folders:
         raise FileNotFoundError(f"{root}: no transforms_*.json below it; convert something into it first")
+    names = sorted(folder.as_posix() for folder in folders)
+    for name in names:
+        check_name(name, f"{root}: rename the folder")
+        if around := folders.intersection(Path(name).parents):
+            raise ValueError(f"{root / name} lies within the sequence {root / around.pop()}: move it out of there")
     return names
 
 

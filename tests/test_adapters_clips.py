@@ -188,7 +188,7 @@ def test_clips_without_codes_are_cut_and_wait_and_the_next_run_goes_on(upload, t
     clips = [ListedClip(n, upload, n, 0.0, 1.0, lambda width, height: (0, 0, 200)) for n in ("a", "b")]
     write_dataset(tracked / "a")
     assert convert_clips("toy", clips, out, ClipOptions(tracked=tracked)) == [out / "a", out / "clips" / "b.mp4"]
-    assert "1 clips cut, not tracked" in capsys.readouterr().out
+    assert "1 clip cut, not tracked" in capsys.readouterr().out
     stamp = (out / "a" / "transforms_train.json").stat().st_mtime_ns
     write_dataset(tracked / "b")
     assert convert_clips("toy", clips, out, ClipOptions(tracked=tracked)) == [out / "a", out / "b"]
@@ -228,9 +228,26 @@ def test_datasets_of_different_heads_do_not_become_one_collection(upload, tmp_pa
         convert_clips("toy", clips_of(upload), tmp_path / "out", ClipOptions(tracked=tmp_path / "tracked"))
 
 
+def test_clips_are_written_anew_when_their_codes_come_from_elsewhere(upload, tmp_path):
+    out = tmp_path / "out"
+    for basis in ("FLAME 2020", "FLAME 2023"):
+        for name in ("a_0", "b_0"):
+            write_dataset(tmp_path / basis / name, 4, basis)
+        convert_clips("toy", clips_of(upload), out, ClipOptions(tracked=tmp_path / basis))
+        assert [entry.basis for entry in read_manifest(out).sequences] == [basis, basis]
+
+
+def test_clips_stay_where_there_are_no_other_codes(upload, tmp_path):
+    write_dataset(tmp_path / "tracked" / "a_0", 4)
+    (tmp_path / "others").mkdir()
+    for codes in ({"tracked": tmp_path / "tracked"}, {"tracked": tmp_path / "others"}, NO_TRACKER):
+        found = convert_clips("toy", clips_of(upload)[:1], tmp_path / "out", ClipOptions(**codes))
+        assert found == [tmp_path / "out" / "a_0"]
+
+
 def test_a_folder_with_something_else_in_it_is_not_touched(upload, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="is no folder of clips"):
+    with pytest.raises(FileExistsError, match="nothing was changed"):
         convert_clips("toy", clips_of(upload), tmp_path, ClipOptions(**NO_TRACKER))
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -308,8 +325,8 @@ def celebv(upload, tmp_path):
 def test_a_dry_run_of_celebv_lists_what_is_here_and_what_is_not(celebv):
     report = celebv_hq.inspect(celebv, **NO_TRACKER)
     assert "celebvhq_info.json: 4 clips of 3 videos" in report.found
-    assert "not here: 1 videos, gone" in report.found
-    assert "3 clips from 2 videos or folders that are here" in report.found
+    assert "not here: 1 of 4 clips, gone_0; the conversion leaves them out" in report.found
+    assert "here: 3 clips from 2 videos" in report.found
     assert not report.ok and "make .venv-track/installed" in report.missing[0]
 
 
@@ -404,7 +421,15 @@ def test_vfhq_gives_50_frames_of_a_longer_clip_and_all_of_a_shorter(ground_truth
 
 def test_the_published_test_protocol_is_50_clips_of_50_frames(ground_truth):
     assert (vfhq.TEST_CLIPS, vfhq.TEST_FRAMES) == (50, 50)
-    assert "2 clips of 30 to 60 frames each; the test split has 50" in vfhq.inspect(ground_truth).found
+    found = vfhq.inspect(ground_truth).found
+    assert "2 clips of 30 to 60 frames each; the test split has 50" in found
+    assert "not here: 48 of the test split's 50 clips; the conversion leaves them out" in found
+
+
+def test_one_clip_is_told_in_the_singular(tmp_path):
+    report = str(vfhq.inspect(toys.write_vfhq(tmp_path / "GT", {FIRST: 5}), frames=1))
+    assert "1 clip of 5 frames each" in report and "here: 1 clip from 1 video\n" in report
+    assert "1 dataset (1 test), up to 1 frame each" in report
 
 
 def test_low_resolution_copies_of_the_clips_do_not_count(ground_truth, tmp_path):
@@ -494,8 +519,8 @@ def test_a_dry_run_of_hdtf_names_clips_without_video_and_clips_without_lines(lis
     (lists / "_videos_raw" / "ErikPaulsen.mp4").unlink()
     found = hdtf.inspect(lists).found
     assert any("3 clips with time, crop and resolution, 19 wanted" in line for line in found)  # JohnThune has no crop
-    assert any("not in the lists: " in line and "and 9 more" in line for line in found)
-    assert "not here: 1 clips, WRA_ErikPaulsen_000 (watch?v=2)" in found
+    assert any("not in the lists: 17 of 19, " in line and "and 9 more" in line for line in found)
+    assert "not here: 1 of 19 clips, WRA_ErikPaulsen_000 (watch?v=2); the conversion leaves them out" in found
 
 
 def test_a_scaled_crop_may_stick_out_by_a_rounded_pixel_only():
@@ -550,8 +575,38 @@ def test_the_command_reports_in_a_dry_run_and_writes_nothing(celebv, tmp_path, c
     arguments = ["celebv_hq", celebv, tmp_path / "out", "--dry-run", "--python", NO_TRACKER["python"]]
     assert main([str(argument) for argument in arguments]) == 1
     told = capsys.readouterr().out
-    assert "not here: 1 videos, gone" in told and "would write:\n  3 datasets" in told
+    assert "not here: 1 of 4 clips, gone_0" in told and "would write:\n  3 datasets" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_what_waits_for_codes(celebv, tmp_path):
+    write_dataset(tmp_path / "tracked" / "cut_7", 4)
+    report = celebv_hq.inspect(celebv, tracked=tmp_path / "tracked")
+    assert f"{tmp_path / 'tracked'}: codes for 1 of 3 clips" in report.found and report.ok
+    assert report.will_write == ["1 dataset (1 train), all frames", "2 videos, cut and waiting for codes"]
+
+
+def test_a_dry_run_looks_at_the_output_as_the_conversion_does(celebv, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").touch()
+    for mode in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit, match="thesis exists and is no dataset: choose another folder"):
+            main(["celebv_hq", str(celebv), str(tmp_path / "thesis"), *mode])
+        with pytest.raises(SystemExit, match="which is only read"):
+            main(["celebv_hq", str(celebv), str(tmp_path), *mode])
+
+
+def test_a_dry_run_refuses_no_frames_as_the_conversion_does(ground_truth, tmp_path):
+    for mode in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit, match="--frames must be positive, not 0"):
+            main(["vfhq", str(ground_truth), str(tmp_path / "out"), "--frames", "0", *mode])
+
+
+@pytest.mark.parametrize("module", [celebv_hq, hdtf, vfhq])
+def test_every_command_of_clips_tells_their_three_steps(module, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([module.NAME, "--help"])
+    assert "or --tracked names a folder with a dataset per clip" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("module", [celebv_hq, hdtf, nersemble, nersemble_benchmark, vfhq])
@@ -572,4 +627,4 @@ def test_two_clips_of_one_name_and_no_frames_are_refused(upload, tmp_path):
     with pytest.raises(ValueError, match="two clips are called 'a'"):
         convert_clips("toy", [clip, clip], tmp_path / "out", ClipOptions(**NO_TRACKER))
     with pytest.raises(ValueError, match="--frames must be positive"):
-        convert_clips("toy", [clip], tmp_path / "out", ClipOptions(frames=0))
+        ClipOptions(frames=0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 
 import adapter_toys_a as toys
@@ -203,6 +204,30 @@ def test_a_dry_run_lists_everything_that_is_missing(small, capsys):
     assert "images/00000.png is missing" in report and "jaw/00002.txt is missing, and so is" in report
 
 
+def test_a_dry_run_misses_a_shape_that_is_nowhere(small, capsys):
+    folder, out = small
+    shutil.rmtree(folder / "flame" / "shape")
+    assert main([insta.NAME, str(folder), str(out), "--dry-run"]) == 1
+    report = capsys.readouterr().out
+    assert "shape/00000.txt is missing, and so is" in report and "codes from flame/\n" in report
+
+
+def test_no_actor_is_written_if_something_is_in_the_way_of_another(tmp_path):
+    for name in ("bala", "obama"):
+        toys.write_insta(tmp_path / "data" / name, 2, 1)
+    (tmp_path / "out" / "obama" / "thesis").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="obama exists and is no dataset"):
+        insta.convert(tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out" / "bala").exists()
+
+
+def test_an_actor_whose_name_no_collection_takes_is_refused(small):
+    folder, out = small
+    folder.rename(folder.with_name("bala.v2"))
+    with pytest.raises(ValueError, match="source: rename the folder 'bala.v2'"):
+        insta.inspect(folder.parent)
+
+
 # --- what is broken -------------------------------------------------------------------------------------------
 
 
@@ -280,6 +305,10 @@ def no_alpha(folder):
     Image.new("RGB", (64, 64)).save(folder / "images" / "00001.png")
 
 
+def matte_of_ones(folder):
+    Image.new("RGBA", (64, 64), (9, 9, 9, 1)).save(folder / "images" / "00001.png")
+
+
 def in_both(folder):
     first = json.loads((folder / "transforms_train.json").read_text())["frames"][0]
     edit(folder, lambda data: data["frames"].append(first), "transforms_test")
@@ -318,6 +347,7 @@ CATALOGUE = {
     "truncated picture": (cut_picture, r"00001.png cannot be decoded"),
     "picture of another size": (small_picture, r"00001.png is 32 x 32 px, not 64 x 64"),
     "no matte at all": (no_alpha, r"matted/00001.png is missing, and 00001.png has no alpha"),
+    "matte of ones": (matte_of_ones, r"00001.png: greatest value 1: multiply by 255"),
     "empty matte": (empty_matte, r"00001.png: the matte is empty"),
 }
 

@@ -216,6 +216,19 @@ def test_a_dry_run_of_a_whole_tree_says_what_would_be_written(original):
     assert report.ok and report.will_write == [f"018 {toys.SEQUENCE}: 40 pictures of 10 timesteps"]
 
 
+def test_a_dry_run_lists_the_mattes_that_are_missing(tree):
+    source, export = tree
+    for number in (4, 6):
+        (source / "sequences" / toys.SEQUENCE / "alpha_maps" / f"cam_{SERIALS[8]}_{number:06d}.png").unlink()
+    (line,) = nersemble.inspect(source, **options(export)).missing
+    assert "2 mattes of camera 222200037, the first is cam_222200037_000004.png (or .jpg)" in line
+
+
+def test_a_dry_run_says_which_rate_to_give(original):
+    (line,) = nersemble.inspect(original[0], **options(original[1], vhap_fps=None)).missing
+    assert line == "--vhap-fps: give the --target_fps of VHAP's preprocess_video, 25 if you gave it none"
+
+
 # NeRSemble v2: what is malformed
 
 
@@ -294,6 +307,18 @@ def empty_matte(source, export):
     Image.new("L", (toys.WIDTH, toys.HEIGHT)).save(path)
 
 
+def matte(picture):
+    """Put another matte in the place of one."""
+    return lambda source, export: picture.save(
+        source / "sequences" / toys.SEQUENCE / "alpha_maps" / f"cam_{SERIALS[8]}_000002.png"
+    )
+
+
+def matte_video(source, export):
+    path = source / "sequences" / toys.SEQUENCE / "alpha_maps" / f"cam_{SERIALS[8]}.mp4"
+    landscape(path)
+
+
 def cut_matte(source, export):
     cut_off(0.5)(source / "sequences" / toys.SEQUENCE / "alpha_maps" / f"cam_{SERIALS[8]}_000002.png")
 
@@ -311,6 +336,13 @@ BROKEN = {
         calibration(put("intrinsics", 0, 0, value=0.0)),
         "camera_params.json: intrinsics is no matrix",
     ),
+    "a width of null": (
+        calibration(lambda data: data.update(width=None)),
+        "camera_params.json: width must be an integer from 1 to 2147483647, not None",
+    ),
+    "a width in words": (calibration(put("width", value="abc")), "camera_params.json: width must be .* not 'abc'"),
+    "a height of zero": (calibration(put("height", value=0)), "camera_params.json: height must be .* not 0"),
+    "a negative height": (calibration(put("height", value=-5)), "camera_params.json: height must be .* not -5"),
     "calibration that is no JSON": (
         lambda source, export: (source / "calibration" / "camera_params.json").write_text("{"),
         "camera_params.json cannot be read as JSON",
@@ -330,6 +362,19 @@ BROKEN = {
     "a video without its index": (video(SERIALS[8], cut_off(0.01)), "cam_222200037.mp4 cannot be decoded"),
     "a camera that the rig lacks": (video("123", fewer_frames), "'123' is no camera of this rig"),
     "an empty matte": (empty_matte, "camera 222200037, frame 7: the matte is empty"),
+    "a matte of ones": (
+        matte(Image.new("L", (toys.WIDTH, toys.HEIGHT), 1)),
+        "camera 222200037, frame 7: greatest value 1: multiply by 255",
+    ),
+    "a matte of 16 bits": (
+        matte(Image.new("I;16", (toys.WIDTH, toys.HEIGHT), 65535)),
+        "cam_222200037_000002.png has mode 'I;16'",
+    ),
+    "a turned matte": (
+        matte(Image.new("L", (toys.HEIGHT, toys.WIDTH), 255)),
+        "cam_222200037_000002.png is 320 x 220 px, its video has 220 x 320",
+    ),
+    "a turned video of mattes": (matte_video, "alpha_maps/cam_222200037.mp4 is 320 x 220 px, its video has"),
     "a matte cut off": (cut_matte, "cam_222200037_000002.png cannot be decoded"),
     "NaN in an expression": (codes_file(expr=np.full((1, 100), np.nan)), "00003.npz: expr holds NaN"),
     "an expression of 50": (codes_file(expr=np.zeros((1, 50))), "00003.npz: expr must hold 100 numbers"),
@@ -521,6 +566,13 @@ BROKEN_TASK = {
         "camera_params.json: intrinsics has no '222200037'",
     ),
 }
+
+
+def test_a_dry_run_of_the_benchmark_reads_its_calibration(task, tmp_path):
+    folder = shutil.copytree(task[0], tmp_path / "461")
+    edit(folder / "calibration" / "camera_params.json", put("world_2_cam", FRONT, value=None))
+    with pytest.raises(ValueError, match="camera_params.json: world_2_cam has no"):
+        nersemble_benchmark.inspect(folder)
 
 
 @pytest.mark.parametrize("case", BROKEN_TASK)

@@ -196,6 +196,17 @@ def empty_matte(folder):
     Image.new("RGBA", (48, 48)).save(folder / "image" / "2.png")
 
 
+def mask(picture):
+    """Take the alpha away from the second picture and put a mask beside it."""
+
+    def change(folder):
+        no_alpha(folder)
+        (folder / "mask").mkdir()
+        picture.save(folder / "mask" / "2.png")
+
+    return change
+
+
 POSE = [0.0] * 14 + [float("nan")]
 MIRROR = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -4]]
 OPENCV = [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 4]]
@@ -220,10 +231,14 @@ CATALOGUE = {
     "path escape": (entry("file_path", "../../secret"), r"file_path '../../secret.png' points outside"),
     "path no text": (entry("file_path", 2), r"frames\[1\]: file_path is no text"),
     "box as text": (entry("bbox", "all"), r"frames\[1\]: bbox must be numbers"),
+    "box in pixels": (entry("bbox", [12, 6, 24, 24]), r"frames\[1\]: bbox must be x0 y0 x1 y1, -1 to 1 across"),
+    "inverted box": (entry("bbox", [0.5, 0.75, -0.5, -0.25]), r"frames\[1\]: bbox must be x0 y0 x1 y1, -1 to 1"),
     "missing picture": (lambda f: (f / "image" / "2.png").unlink(), r"image/2.png is missing"),
     "truncated picture": (cut_picture, r"2.png cannot be decoded"),
     "picture of another size": (small_picture, r"2.png is 24 x 24 px, not 48 x 48"),
     "no matte at all": (no_alpha, r"mask/2.png is missing, and 2.png has no alpha"),
+    "mask of 16 bits": (mask(Image.new("I;16", (48, 48), 65535)), r"mask/2.png has mode 'I;16'"),
+    "mask of ones": (mask(Image.new("L", (48, 48), 1)), r"mask/2.png: greatest value 1: multiply by 255"),
     "empty matte": (empty_matte, r"2.png: the matte is empty"),
 }
 

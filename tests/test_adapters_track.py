@@ -149,7 +149,7 @@ def test_images_of_track_image_become_sequences_of_one_frame(small):
         Image.fromarray(toys.matte(512)).save(folder / "mattes" / f"{key}.png")
     write(folder, records)
     written = track.convert(folder, out, mattes=folder / "mattes")
-    assert [path.name for path in written] == ["img_2.png", "monroe.jpg"]
+    assert [path.name for path in written] == ["img_2", "monroe"]
     frame = Sequence(written[1], "train")[0]
     assert np.allclose(frame.image, 51 / 255) and frame.timestep == 0
 
@@ -186,7 +186,7 @@ def test_without_mattes_and_without_the_network_nothing_is_written(small):
 def test_a_missing_matte_is_named(small):
     folder, out = small
     (folder / "mattes" / f"{VIDEO}_1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=f"1 mattes, the first is {VIDEO}_1.png"):
+    with pytest.raises(FileNotFoundError, match=f"1 matte, the first is {VIDEO}_1.png"):
         track.convert(folder, out, mattes=folder / "mattes")
 
 
@@ -370,6 +370,14 @@ def small_matte(folder):
     Image.fromarray(toys.matte(64)).save(folder / "mattes" / f"{VIDEO}_1.png")
 
 
+def other_matte(pixels):
+    return lambda folder: Image.fromarray(pixels).save(folder / "mattes" / f"{VIDEO}_1.png")
+
+
+def box(*values):
+    return edited("bbox", np.array(values, np.float32))
+
+
 NAN = np.full(6, np.nan, np.float32)
 MIRROR = np.concatenate([np.diag([-1.0, 1.0, 1.0]), [[0], [0], [9.0]]], 1).astype(np.float32)
 BEHIND = np.concatenate([np.eye(3), [[0], [0], [-9.0]]], 1).astype(np.float32)
@@ -384,10 +392,14 @@ CATALOGUE = {
     "NaN pose": (edited("posecode", NAN), rf"optim.pkl/{VIDEO}_1: posecode holds NaN"),
     "wrong width": (edited("expcode", np.zeros(50, np.float32)), rf"{VIDEO}_1: expcode must be .*\[100\], not \[50\]"),
     "text for numbers": (edited("eyecode", "closed"), rf"{VIDEO}_1: eyecode must be numbers"),
+    "box in pixels": (box(100, 80, 400, 360), rf"{VIDEO}_1: bbox must be x0 y0 x1 y1 in shares of 512 px, not \[100"),
+    "inverted box": (box(0.7, 0.1, 0.2, 0.9), rf"{VIDEO}_1: bbox must be x0 y0 x1 y1 in shares"),
+    "box beyond the picture": (box(0.5, 0.1, 1.2, 0.9), rf"{VIDEO}_1: bbox must be x0 y0 x1 y1 in shares"),
     "older posecode": (edited("posecode", np.zeros(3, np.float32)), rf"{VIDEO}_1: posecode must be .*\[6\]"),
     "mirrored camera": (edited("transform_matrix", MIRROR), rf"{VIDEO}_1: transform_matrix holds no rotation"),
     "head behind the camera": (edited("transform_matrix", BEHIND), r"transform_matrix puts the head behind"),
     "path escape": (renamed(f"{VIDEO}_1", "../../evil_1"), r"optim.pkl: key '../../evil_1' would be written outside"),
+    "video with a dot": (renamed(f"{VIDEO}_1", "a.b_1"), r"optim.pkl: a video's name 'a.b': use letters, digits"),
     "the same frame twice": (renamed(f"{VIDEO}_0", f"{VIDEO}_01"), r"are the same frame of obama"),
     "missing record": (picture(None), rf"img_lmdb: no record '{VIDEO}_1', 1 in all"),
     "truncated picture": (picture(lambda data: data[:2000]), rf"img_lmdb, record '{VIDEO}_1' cannot be decoded"),
@@ -400,6 +412,9 @@ CATALOGUE = {
     "LMDB of an unknown version": (patched_version, r"data.mdb cannot be opened.*v999 is not supported"),
     "no LMDB at all": (cut("img_lmdb/data.mdb", 0), r"data.mdb cannot be opened|data.mdb is cut off"),
     "truncated matte": (damaged_matte, rf"{VIDEO}_1.png cannot be decoded"),
+    "matte of ones": (other_matte(toys.matte(512) // 255), rf"{VIDEO}_1.png: greatest value 1: multiply by 255"),
+    "matte of 16 bits": (other_matte(np.full((512, 512), 65535, np.uint16)), rf"{VIDEO}_1.png has mode 'I;16'"),
+    "empty matte": (other_matte(np.zeros((512, 512), np.uint8)), rf"{VIDEO}_1.png: the matte is empty"),
     "matte of another size": (small_matte, rf"{VIDEO}_1.png is 64 x 64 px, not 512 x 512"),
 }
 

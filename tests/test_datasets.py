@@ -17,13 +17,13 @@ WIDTH, HEIGHT = 48, 32
 
 
 def record(timestep: int, split: str = "train", camera_index: int = 0, **changes) -> Record:
-    rng = np.random.default_rng(100 * timestep + camera_index)
+    rng, codes = np.random.default_rng(100 * timestep + camera_index), np.random.default_rng(timestep)
     values = dict(
         image=rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8),
         mask=rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8),
         camera=Camera(intrinsics(90.0, WIDTH, HEIGHT), orbit(0.3, 0.1 * timestep, 0.8, torch.zeros(3)), WIDTH, HEIGHT),
         params={
-            name: torch.from_numpy(rng.normal(size=(1, width)).astype(np.float32)) for name, width in WIDTHS.items()
+            name: torch.from_numpy(codes.normal(size=(1, width)).astype(np.float32)) for name, width in WIDTHS.items()
         },
         face_box=(4.0, 6.0, 40.0, 30.0),
         split=split,

@@ -16,7 +16,15 @@ from PIL import Image
 from toy_collection import BASIS, toy_records, write_collection
 
 from sa0lib.camera import Camera, intrinsics
-from sa0lib.datasets import Collection, Sequence, index_sequence, read_manifest, whole_folder, write_manifest
+from sa0lib.datasets import (
+    Collection,
+    Sequence,
+    check_replaceable,
+    index_sequence,
+    read_manifest,
+    whole_folder,
+    write_manifest,
+)
 from sa0lib.datasets.samplers import phase_1
 from sa0lib.datasets.shards import ShardBatches, Shards, write_shards
 from sa0lib.datasets.writer import write_sequence
@@ -73,6 +81,17 @@ def frame(**fields):
             del data["frames"][1][key]
 
     return in_json("world/000000/transforms_train.json", change)
+
+
+def also_in_test(**fields):
+    """Damage that puts frame 1 of the first sequence into its test split as well, but for some fields."""
+
+    def damage(base):
+        shutil.copyfile(base / PNG, base / "world/000000/images/copy.png")
+        entry = json.loads((base / TRANSFORMS).read_text())["frames"][1] | fields
+        (base / "world/000000/transforms_test.json").write_text(json.dumps({"frames": [entry]}))
+
+    return damage
 
 
 def in_manifest(change):
@@ -188,6 +207,10 @@ def sequence(base):
     return [opened[i] for i in range(len(opened))]
 
 
+def index(base):
+    index_sequence(base / "world", "000000", "x")
+
+
 def clip(base):
     return Collection(base / "world", "train")[0].views([0, 1])
 
@@ -197,6 +220,7 @@ def shards(base):
 
 
 NAN, PNG, NPZ = float("nan"), "world/000000/images/00000_00.png", "world/000000/flame_param/00000.npz"
+MATTE = "world/000000/fg_masks/00000_00.png"
 TRANSFORMS = "world/000000/transforms_train.json"
 BOMB = np.array([{"a": print}], dtype=object)
 
@@ -214,22 +238,36 @@ CASES = {
         ("mirrored camera", frame(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "transform_matrix: .*rotation"),
         ("transposed camera", frame(transform_matrix=(np.eye(4) + np.eye(4, k=-3)).tolist()), "row 0 0 0 1"),
         ("negative focal length", frame(fl_x=-32.0), "frame 1, fl_x and fl_y must be positive"),
-        ("negative size", frame(w=-16), "frame 1, w must be an integer from 1, not -16"),
-        ("size in words", frame(h="16"), "frame 1, h must be an integer from 1, not '16'"),
+        ("negative size", frame(w=-16), "frame 1, w must be an integer from 1 to 2147483647, not -16"),
+        ("size in words", frame(h="16"), "frame 1, h must be an integer from 1 to 2147483647, not '16'"),
         ("fractional timestep", frame(timestep_index=0.5), "frame 1, timestep_index must be an integer"),
         ("path that is a number", frame(file_path=7), "frame 1, file_path must be a path in quotes, not 7"),
         ("path that leaves the root", frame(file_path="../../elsewhere/images/00000_00.png"), "file_path .* outside"),
         ("absolute path", frame(flame_param_path="/etc/hostname"), "flame_param_path .* points outside"),
         ("link out of the root", link(PNG, "elsewhere/images/00000_00.png"), "file_path .* points outside"),
-        ("face_box of three", frame(face_box=[1, 2, 3]), "frame 1, face_box must be finite and of shape"),
+        ("face_box of three", frame(face_box=[1, 2, 3]), "frame 1, face_box must be finite numbers of shape"),
+        ("face_box beside the picture", frame(face_box=[0, 20, 9, 30]), "face_box .* is beside the picture of 16 x 16"),
+        ("enormous timestep", frame(timestep_index=1e25), r"frame 1, timestep_index must be an integer .* not 1e\+25"),
+        ("enormous size", frame(w=10**25), "frame 1, w must be an integer from 1 to 2147483647, not 1000"),
+        ("zero byte in a path", frame(file_path="images/\0.png"), r"file_path 'images/\\x00.png' is no path"),
+        ("one picture for two frames", frame(file_path="images/00000_00.png"), "frames 0 and 1 have one file_path"),
+        ("true for a focal length", frame(fl_x=True), "frame 1, fl_x must be finite numbers"),
+        ("true in the camera", frame(transform_matrix=[[True] * 4] * 4), "transform_matrix must be finite numbers"),
+        ("focal length beyond float32", frame(fl_x=1e300), "frame 1, fl_x must be finite numbers"),
         ("truncated picture", put(PNG, lambda raw: raw[: len(raw) // 2]), "00000_00.png cannot be decoded"),
         ("picture that is text", put(PNG, b"hello"), "00000_00.png cannot be decoded"),
         ("picture of another size", saved(PNG, Image.new("RGB", (8, 16))), "00000_00.png is 8 x 16, but .*16 x 16"),
         ("picture of 16 bits", saved(PNG, Image.new("I;16", (16, 16))), "00000_00.png has mode 'I;16'"),
+        ("matte of 16 bits", saved(MATTE, Image.new("I;16", (16, 16))), "fg_masks/00000_00.png has mode 'I;16'"),
+        ("matte with an alpha", saved(MATTE, Image.new("LA", (16, 16))), "00000_00.png has mode 'LA', grey and alpha"),
+        ("matte in the alpha", saved(MATTE, Image.new("RGBA", (16, 16))), "00000_00.png has mode 'RGBA', grey and"),
+        ("matte of ones", saved(MATTE, Image.new("L", (16, 16), 1)), "00000_00.png: greatest value 1: multiply by 255"),
         ("NaN in the pose", codes(jaw_pose=np.full((1, 3), NAN)), "00000.npz: jaw_pose holds NaN"),
         ("pose of text", codes(rotation=np.array(["a", "b", "c"])), "00000.npz: rotation must hold 3 numbers"),
         ("missing codes", codes(eyes_pose=None), "00000.npz has no 'eyes_pose'"),
         ("50 expressions", codes(expr=np.zeros((1, 50))), "00000.npz: expr must hold 100 numbers"),
+        ("expression beyond float32", codes(expr=np.full((1, 100), 1e300)), "00000.npz: expr holds NaN or infinity"),
+        ("offset beyond float32", codes(static_offset=np.full((7, 3), 1e300)), "static_offset must be finite vectors"),
         (
             "unknown FLAME version",
             codes(codes_basis=np.array("FLAME 2031")),
@@ -260,11 +298,25 @@ CASES = {
         ("hash that is none", entry(sha256="abc"), r"sequences\[0\].sha256 must be 64"),
         ("unknown split", entry(splits={"eval": {}}), r"sequences\[0\].splits.eval"),
         ("negative count", span(frames=-1), r"sequences\[0\].splits.train.frames must be an integer from 1"),
+        ("enormous count", span(frames=10**25), r"train.frames must be an integer from 1 to 2147483647, not 1000"),
         ("camera twice", span(cameras=[0, 0]), r"splits.train.cameras must be ascending and distinct"),
         ("impossible count", span(frames=99), "99 frames cannot be 2 cameras x 5 timesteps"),
         ("list that was cut", in_manifest(lambda d: d["sequences"].pop()), "sha256 is not that of"),
     ],
+    index: [
+        (
+            "picture in two splits",
+            also_in_test(timestep_index=9),
+            "transforms_test.json: picture .*/00000_01.png is in .*/transforms_train.json too",
+        ),
+        (
+            "instant in two splits",
+            also_in_test(file_path="images/copy.png"),
+            "transforms_test.json: timestep 0 of camera 1 is in .*/transforms_train.json too",
+        ),
+    ],
     clip: [
+        ("matte of ones", saved(MATTE, Image.new("L", (16, 16), 1)), "00000_00.png: greatest value 1: multiply by 255"),
         ("wrong count of frames", span(frames=9), "transforms_train.json has 10 frames, the manifest says 9"),
         ("sequence of another basis", in_manifest(lambda d: d.update(basis="FLAME 2020")), "codes_basis is"),
         ("sequence that is a link", link("world/000000", "elsewhere"), "name '000000' points outside"),
@@ -377,7 +429,7 @@ def test_malformed_input_is_refused_by_file_and_field(base, read, damage, words)
 
 def test_every_reader_accepts_what_is_not_damaged(base):
     before = fingerprint(base)
-    for read in (manifest, sequence, clip, shards):
+    for read in (manifest, sequence, index, clip, shards):
         read(base)
     assert fingerprint(base) == before
 
@@ -393,11 +445,15 @@ RECORDS = [
     ("NaN in the camera", {"camera": bad_camera()}, "K or viewmat of the camera holds NaN"),
     ("NaN in the box", {"face_box": (0, 0, NAN, 1)}, "face_box must be four finite numbers"),
     ("box that is empty", {"face_box": (5, 2, 5, 9)}, "face_box must be x0 y0 x1 y1 with x0 < x1"),
+    ("box beside the picture", {"face_box": (20, 0, 30, 9)}, "face_box .* is beside the picture of 16 x 16"),
     ("box of three", {"face_box": (0, 0, 1)}, "face_box must be four finite numbers"),
+    ("matte of ones", {"mask": np.ones((16, 16), np.uint8)}, "timestep 2, camera 0: mask: greatest value 1"),
     ("unknown split", {"split": "eval"}, "split must be one of"),
     ("negative timestep", {"timestep": -1}, "timestep must be an integer from 0"),
+    ("enormous timestep", {"timestep": 2**31}, "timestep must be an integer from 0 to 2147483647"),
     ("codes without expression", {"params": {"shape": torch.zeros(1, 300)}}, "params has no 'expr'"),
     ("instant and camera twice", {"timestep": 0, "camera_index": 0}, "timestep 0, camera 0 comes twice"),
+    ("other codes of another camera", {"timestep": 0, "camera_index": 1}, "timestep 0, camera 1: expr differs from"),
 ]
 
 
@@ -409,6 +465,21 @@ def test_a_malformed_record_is_not_written_and_the_earlier_sequence_stays(base, 
     before = fingerprint(base)
     with pytest.raises(ValueError, match=words), whole_folder(base / "world/000000") as part:
         write_sequence(part, records, BASIS)
+    assert fingerprint(base) == before
+
+
+def test_a_sequence_is_not_written_into_another(base):
+    before = fingerprint(base)
+    with pytest.raises(FileExistsError, match="EXP-2 lies within the sequence .*/000000"):
+        check_replaceable(base / "world/000000/EXP-2")
+    assert fingerprint(base) == before
+
+
+def test_a_sequence_that_holds_another_is_not_replaced(base):
+    shutil.copytree(base / "world/000001", base / "world/000000/EXP-2")
+    before = fingerprint(base)
+    with pytest.raises(FileExistsError, match="000000 has another sequence in it, .*/EXP-2"):
+        check_replaceable(base / "world/000000")
     assert fingerprint(base) == before
 
 

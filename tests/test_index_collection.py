@@ -5,6 +5,7 @@ import shutil
 import pytest
 from toy_collection import write_collection
 
+from data_scripts import index_collection
 from data_scripts.index_collection import main
 from sa0lib.datasets import Collection
 
@@ -34,3 +35,18 @@ def test_what_an_interrupted_run_left_is_no_sequence(root):
 def test_a_folder_that_holds_no_sequences_is_refused(root, place, words):
     with pytest.raises(SystemExit, match=words):
         main([str(root / place), "--name", "x"])
+
+
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        ("037/EXP-1/EXP-3", "037/EXP-1/EXP-3 lies within the sequence .*037/EXP-1: move it out"),
+        ("p.jpg", "rename the folder 'p.jpg'"),
+    ],
+)
+def test_a_sequence_in_the_wrong_place_is_refused_before_anything_is_hashed(place, words, root, monkeypatch):
+    shutil.copytree(root / "042" / "EXP-1", root / place)
+    monkeypatch.delattr(index_collection, "index_sequence")
+    with pytest.raises(SystemExit, match=words):
+        main([str(root), "--name", "x"])
+    assert not (root / "manifest.json").exists()

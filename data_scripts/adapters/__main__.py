@@ -59,11 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, module = options.pop("name"), options.pop("module")
     source, out, dry_run = options.pop("source"), options.pop("out"), options.pop("dry_run")
     try:
+        check_apart(out, [source, *(value for value in options.values() if isinstance(value, Path))])
         if dry_run:
             report = module.inspect(source, **options)
             print(report)
+            report.check_places(out)
             return 0 if report.ok else 1
-        check_apart(out, [source, *(value for value in options.values() if isinstance(value, Path))])
         for path in module.convert(source, out, **options):
             print(f"wrote {path}")
     except (ValueError, OSError, RuntimeError) as error:

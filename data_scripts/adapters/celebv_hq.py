@@ -18,11 +18,11 @@ from math import inf
 from pathlib import Path
 from zlib import crc32
 
-from data_scripts.adapters import clips
+from data_scripts.adapters import clip_report, clips
 from data_scripts.adapters.clips import ClipOptions, ListedClip
 from data_scripts.adapters.fields import field, numbers
 from data_scripts.adapters.files import safe_name, unique_json
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import Report, counted
 from data_scripts.adapters.videos import Square
 
 NAME = "celebv_hq"
@@ -77,7 +77,7 @@ def find_clips(source: Path, held_out: float) -> tuple[Report, list[ListedClip]]
     """The listed clips whose video is here. Raises FileNotFoundError; ValueError for a malformed list."""
     if not 0 <= held_out <= 1:
         raise ValueError(f"--held-out must be a share from 0 to 1, not {held_out}")
-    table, found, gone = read_info(source / INFO), [], set()
+    table, found, gone = read_info(source / INFO), [], []
     for name, (video, start, end, box) in table.items():
         cut = next((p for f in ("processed", ".") if (p := source / f / f"{name}.mp4").is_file()), None)
         raw = next((p for f in ("raw", ".") if (p := source / f / f"{video}.mp4").is_file()), None)
@@ -87,18 +87,18 @@ def find_clips(source: Path, held_out: float) -> tuple[Report, list[ListedClip]]
         elif raw is not None:
             found.append(ListedClip(name, raw, video, start, end, partial(square, box), split))
         else:
-            gone.add(video)
-    videos = {video for video, *_ in table.values()}
-    report = Report(found=[f"{INFO}: {len(table)} clips of {len(videos)} videos"])
+            gone.append(name)
+    videos = counted(len({video for video, *_ in table.values()}), "video")
+    report = Report(found=[f"{INFO}: {counted(len(table), 'clip')} of {videos}"])
     if gone:
-        report.found.append(f"not here: {len(gone)} videos, {clips.listed(sorted(gone))}")
+        report.found.append(clip_report.not_here(gone, len(table)))
     return report, found
 
 
 def inspect(source: Path, held_out: float = 0.01, **options) -> Report:
     """What is here and what is missing. Raises ValueError for a malformed list."""
     report, found = find_clips(source, held_out)
-    return clips.inspect_clips(found, report, ClipOptions(**options))
+    return clip_report.inspect_clips(found, report, ClipOptions(**options))
 
 
 def convert(source: Path, out: Path, held_out: float = 0.01, **options) -> list[Path]:

@@ -8,8 +8,9 @@ The datasets of web videos hold pixels and boxes, no codes. So each clip goes th
 3. take: evenly spaced frames of it, all in one split, become the dataset OUT/NAME, bit for bit.
 
 OUT/clips.jsonl gets a line per clip and run. A second run goes on where the first stopped: a clip that is written is
-left alone unless it is now of another split or --frames, one that failed is not tried again without --retry.
-OUT/manifest.json lists the datasets, for `sa0lib.datasets.Collection`. OUT/clips may be deleted when all is written.
+left alone unless it is now of another split or --frames or there are codes of another origin, one that failed is not
+tried again without --retry. OUT/manifest.json lists the datasets, for `sa0lib.datasets.Collection`. OUT/clips may be
+deleted when all is written.
 """
 
 import argparse
@@ -28,12 +29,12 @@ from tqdm import tqdm
 
 from data_scripts.adapters.fields import read_picture
 from data_scripts.adapters.files import safe_name
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import counted
 from data_scripts.adapters.videos import Crop, frame_rate, numbered_pictures, read_span, write_video
 from data_scripts.track.__main__ import track_video
 from data_scripts.track.choose import TRACK_PYTHON
 from data_scripts.track.dataset import write_dataset
-from sa0lib.datasets import Sequence, index_sequence, whole_folder, write_manifest
+from sa0lib.datasets import Sequence, check_replaceable, index_sequence, whole_folder, write_manifest
 from sa0lib.datasets.layout import SPLITS, inside
 from sa0lib.datasets.manifest import NAME, SequenceEntry, Span
 from sa0lib.head import load_head
@@ -68,13 +69,17 @@ class ListedClip:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """Where codes come from, and how many frames are kept."""
+    """Where codes come from, and how many frames are kept. Raises ValueError if that is none."""
 
     frames: int | None = None  # evenly spaced frames of each clip; None keeps all
     tracked: Path | None = None  # a dataset per clip, made elsewhere
     python: Path = TRACK_PYTHON  # interpreter with MediaPipe, for the tracker of this project
     head: Path = ASSETS / "open_head.npz"  # the head that it fits
     retry: bool = False  # try clips again that failed before
+
+    def __post_init__(self):
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"--frames must be positive, not {self.frames}")
 
     @property
     def can_track(self) -> bool:
@@ -86,7 +91,8 @@ class ClipOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser, frames: int) -> None:
-    """The options that all datasets of clips share."""
+    """The options that all datasets of clips share, and below them the steps of their way."""
+    parser.epilog = __doc__
     parser.add_argument("--frames", type=int, default=frames, help=f"evenly spaced frames a clip; default {frames}")
     parser.add_argument("--tracked", type=Path, help="a folder with a dataset per clip, instead of tracking here")
     parser.add_argument("--python", type=Path, default=TRACK_PYTHON, help="interpreter with MediaPipe, for tracking")
@@ -177,8 +183,15 @@ def _carry(clip: ListedClip, out: Path, codes: ClipOptions) -> dict:
 
 
 def _asked(clip: ListedClip, codes: ClipOptions) -> dict:
-    """What a written clip must agree with, or it is written anew: an old split would leak test videos into training."""
-    return {"split": clip.split, "frames": codes.frames}
+    """What a written clip must agree with, or it is written anew.
+
+    An old split would leak test videos into training, and codes of several heads make no collection. Where there are no
+    other codes, those that it has stay.
+    """
+    origin = codes.model.basis if codes.can_track else None
+    if codes.tracked:
+        origin = dataset_of(clip, codes.tracked.resolve())
+    return {"split": clip.split, "frames": codes.frames} | ({"codes": str(origin)} if origin else {})
 
 
 def convert_clips(world: str, clips: list[ListedClip], out: Path, codes: ClipOptions) -> list[Path]:
@@ -188,14 +201,11 @@ def convert_clips(world: str, clips: list[ListedClip], out: Path, codes: ClipOpt
     manifest's name of the collection.
 
     Raises FileNotFoundError if there is no clip; FileExistsError if `out` holds something else than an earlier run;
-    ValueError if two clips have one name, `frames` is not positive, nothing came of any clip, or the codes belong to
-    different heads; RuntimeError if the tracker itself does not work.
+    ValueError if two clips have one name, nothing came of any clip, or the codes belong to different heads;
+    RuntimeError if the tracker itself does not work.
     """
     log = out / LOG
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not log.is_file())):
-        raise FileExistsError(f"{out} exists and is no folder of clips: choose another, nothing was changed")
-    if codes.frames is not None and codes.frames < 1:
-        raise ValueError(f"--frames must be positive, not {codes.frames}")
+    check_replaceable(out, LOG)
     if not clips:
         raise FileNotFoundError("none of the listed clips' videos is here: a dry run says what is missing")
     names = [clip.name for clip in clips]
@@ -226,11 +236,12 @@ def convert_clips(world: str, clips: list[ListedClip], out: Path, codes: ClipOpt
             else:
                 entries.append(_entry(line["entry"]))
     if reasons:
-        print(f"{len(reasons)} of {len(clips)} clips failed (--retry tries again), the first is {reasons[0]}")
+        failed = f"{len(reasons)} of {counted(len(clips), 'clip')} failed"
+        print(f"{failed} (--retry tries again), the first is {reasons[0]}")
     if not entries and not waiting:
-        raise ValueError(f"{out}: nothing came of {len(clips)} clips; {reasons[0]}")
+        raise ValueError(f"{out}: nothing came of {counted(len(clips), 'clip')}; {reasons[0]}")
     if waiting:
-        print(f"{len(waiting)} clips cut, not tracked: {hint(codes)}")
+        print(f"{counted(len(waiting), 'clip')} cut, not tracked: {hint(codes)}")
     if entries:
         write_manifest(out, {"name": world}, entries)
     return [out / entry.name for entry in entries] + waiting
@@ -244,27 +255,3 @@ def hint(codes: ClipOptions) -> str:
         f"{codes.python} is missing: `make .venv-track/installed` creates it, then the same command goes on; or track "
         f"the videos in OUT/{FOLDER} with GAGAvatar_track, convert that with its adapter and give --tracked"
     )
-
-
-def inspect_clips(clips: list[ListedClip], report: Report, codes: ClipOptions) -> Report:
-    """Add to `report` what the steps after the list need and would write."""
-    sources = len({clip.source for clip in clips})
-    report.found.append(f"{len(clips)} clips from {sources} videos or folders that are here")
-    if not clips:
-        report.missing.append("videos: none of the clips' is here; this project downloads none")
-    if codes.tracked:
-        have = sum(dataset_of(clip, codes.tracked) is not None for clip in clips)
-        report.found.append(f"{codes.tracked}: datasets of {have} of them")
-    if not codes.can_track and not codes.tracked:
-        report.missing.append(f"the tracker (without it, clips are cut and wait): {hint(codes)}")
-    if clips:
-        splits = {split: sum(clip.split == split for clip in clips) for split in SPLITS}
-        told = ", ".join(f"{count} {split}" for split, count in splits.items() if count)
-        frames = f"up to {codes.frames} frames each" if codes.frames else "all frames"
-        report.will_write.append(f"{len(clips)} datasets ({told}), {frames}")
-    return report
-
-
-def listed(names: list[str], limit: int = 8) -> str:
-    """The first few of many names."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

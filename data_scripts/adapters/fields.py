@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from sa0lib.datasets.layout import single
+from sa0lib.datasets.pictures import check_bits, check_matte
+
 
 def numbers(value: Any, shape: tuple[int, ...], where: Path | str) -> Float[np.ndarray, "..."]:
     """`value` as float64 of this shape. Raises ValueError, beginning with `where`, if it is anything else or NaN."""
@@ -19,7 +22,7 @@ def numbers(value: Any, shape: tuple[int, ...], where: Path | str) -> Float[np.n
         found = f"{list(array.shape)} of {array.dtype}" if array.dtype.kind in "fiu" else "something else"
         raise ValueError(f"{where} must be numbers of shape {list(shape)}, not {found}")
     array = array.astype(np.float64)
-    if not np.isfinite(array).all():
+    if not np.isfinite(single(array)).all():
         raise ValueError(f"{where} holds NaN or infinity: the fit failed there; track again or take the frame out")
     return array
 
@@ -39,26 +42,51 @@ def field(entry: Any, name: str, where: Path | str) -> Any:
     return entry[name]
 
 
+def read_header(path: Path) -> Image.Image:
+    """A PNG or JPEG of which the size and the bands are known, and no pixel is read. Raises as `read_picture`."""
+    try:
+        picture = Image.open(path, formats=("PNG", "JPEG"))
+        picture.close()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing: copy the whole dataset") from error
+    except Exception as error:
+        raise ValueError(f"{path} is no PNG or JPEG ({error}): take it from its source again") from error
+    check_bits(picture, str(path))
+    return picture
+
+
 def read_picture(source: Path | bytes, where: str = "") -> Image.Image:
     """A whole PNG or JPEG from a file, or from bytes that `where` names.
 
-    Raises FileNotFoundError; ValueError if it is cut off, damaged or of another format.
+    Raises FileNotFoundError; ValueError if it is cut off, damaged, of another format or of more than 8 bits a channel.
     """
     where = where or str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("PNG", "JPEG")) as file:
             file.load()
-            return file.copy()
+            picture = file.copy()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where} is missing: copy the whole dataset") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError and several of its own
         raise ValueError(
             f"{where} cannot be decoded as PNG or JPEG ({error}): take it from its source again"
         ) from error
+    check_bits(picture, where)
+    return picture
+
+
+def read_matte(path: Path) -> Image.Image:
+    """A matte in a file of its own: the alpha if there is one, else the grey. Raises as `read_picture`."""
+    picture = read_picture(path)
+    return picture.getchannel("A") if "A" in picture.getbands() else picture.convert("L")
 
 
 def matte_box(matte: UInt8[np.ndarray, "H W"], where: Path | str) -> tuple[float, float, float, float]:
-    """Bounding box x0 y0 x1 y1 in px of a matte, for datasets without a face box. Raises ValueError if it is empty."""
+    """Bounding box x0 y0 x1 y1 in px of a matte, for datasets without a face box.
+
+    Raises ValueError if it is empty, or of zeros and ones.
+    """
+    check_matte(matte, str(where))
     rows, columns = np.flatnonzero((matte > 127).any(1)), np.flatnonzero((matte > 127).any(0))
     if not len(rows):
         raise ValueError(f"{where}: the matte is empty, nobody is to be seen; take the frame out")

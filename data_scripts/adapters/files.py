@@ -1,10 +1,13 @@
-"""Whole files of other tools: names, JSON, npz and poses, each refused with its file and field."""
+"""Whole files of other tools: names, JSON, npz, LMDB and poses, each refused with its file and field."""
 
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import numpy as np
 from jaxtyping import Float
 
@@ -16,10 +19,11 @@ LARGEST_NPZ = 2**31  # bytes unpacked: a tracked sequence is a few MB, more is a
 NAME = re.compile(r"[\w+\-]+(\.[\w+\-]+)*", re.ASCII)
 
 
-def require(report: Report) -> None:
-    """Raise FileNotFoundError with everything that is missing, if anything is."""
+def require(report: Report, out: Path) -> None:
+    """Raise FileNotFoundError with everything that is missing, if anything is; FileExistsError if `out` is taken."""
     if not report.ok:
         raise FileNotFoundError("; ".join(report.missing) or "nothing to convert")
+    report.check_places(out)
 
 
 def safe_name(name: str, where: str) -> str:
@@ -64,3 +68,24 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise ValueError(f"{path} is refused: {error}. Nothing in it was run; take it from its source again") from error
+
+
+@contextmanager
+def open_lmdb(folder: Path) -> Iterator[lmdb.Transaction]:
+    """A transaction that only reads. Raises FileNotFoundError; ValueError if the file is cut off or no such LMDB."""
+    path = folder / "data.mdb"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the folder with the tracker's pictures (--lmdb DIR)")
+    try:
+        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise ValueError(f"{path} cannot be opened ({error}): copy it again, or dump and load it anew") from error
+    with environment:
+        pages = environment.info()["last_pgno"] + 1
+        if path.stat().st_size < pages * environment.stat()["psize"]:  # reading beyond its end would kill the process
+            raise ValueError(f"{path} is cut off, {pages} pages are announced: copy it again")
+        try:
+            with environment.begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise ValueError(f"{path} cannot be read ({error}): copy it again, or dump and load it anew") from error

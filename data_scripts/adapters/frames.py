@@ -8,19 +8,23 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from data_scripts.adapters.fields import read_header
+from sa0lib.datasets.manifest import check_name
 from sa0lib.head import WIDTHS
 
 
 def subjects(source: Path, marker: str) -> dict[str, Path]:
     """Folders that hold `marker`: `source` itself, named "", or else those right below it, by name.
 
-    Raises FileNotFoundError if there is none.
+    Raises FileNotFoundError if there is none; ValueError for a name that no sequence in a collection can have.
     """
     if (source / marker).exists():
         return {"": source}
     found = {path.parent.name: path.parent for path in sorted(source.glob(f"*/{marker}"))}
     if not found:
         raise FileNotFoundError(f"{source}: no {marker} in it, nor in the folders right below it")
+    for name in found:
+        check_name(name, f"{source}: rename the folder")
     return found
 
 
@@ -41,14 +45,7 @@ def check_picture(path: Path, mattes: Path) -> None:
 
     Raises FileNotFoundError naming what is missing; ValueError for what is no picture.
     """
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as file:
-            whole = "A" in file.getbands()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing: copy the whole dataset") from error
-    except Exception as error:
-        raise ValueError(f"{path} is no PNG or JPEG ({error}): take it from its source again") from error
-    if not whole and not (mattes / path.name).is_file():
+    if "A" not in read_header(path).getbands() and not (mattes / path.name).is_file():
         raise FileNotFoundError(f"{mattes / path.name} is missing, and {path.name} has no alpha: there is no matte")
 
 

@@ -12,7 +12,8 @@ What is in it, and what becomes of it:
  - `transform_matrix` is a PyTorch3D camera for a mesh enlarged five times (`sa0lib.camera.from_gagavatar_track`).
  - `bbox` is in shares of 512 px.
  - Keys are `video_number`; LMDB and pickles sort them as text (10 before 2), here their numbers count, and are the
-   timesteps. Frames of several videos become one sequence each; so does every image, whose key is its file name.
+   timesteps. Frames of several videos become one sequence each; so does every image, whose key is its
+   file's name: the sequence is called so without the suffix.
  - `shapecode` is the mean over 1,024 frames taken in text order, so a longer video alternates between several shapes.
    They stay as fitted; `--one-shape` writes their mean instead.
  - Frames are composited on black and no alpha is saved. Mattes come from `--mattes DIR` (`DIR/<key>.png`), or else from
@@ -25,11 +26,9 @@ tracker drops every other frame above 50 fps and does not say so.
 import argparse
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -37,13 +36,14 @@ from tqdm import tqdm
 
 from data_scripts.adapters import matting
 from data_scripts.adapters.fields import field, numbers, read_picture
-from data_scripts.adapters.files import require, rigid
+from data_scripts.adapters.files import open_lmdb, require, rigid
 from data_scripts.adapters.frames import check_size, head_codes, hold_out, subjects, summary
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import Report, counted
 from data_scripts.track.choose import TRACK_PYTHON
 from data_scripts.track.matte import enlarge
 from sa0lib.camera import from_gagavatar_track
-from sa0lib.datasets import Record, check_replaceable, whole_folder, write_sequence
+from sa0lib.datasets import Record, whole_folder, write_sequence
+from sa0lib.datasets.manifest import check_name
 from sa0lib.safe_pickle import load
 
 NAME = "gagavatar_track"
@@ -84,19 +84,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect(source: Path, **options) -> Report:
     """What is there and what is missing. Raises FileNotFoundError or ValueError where a file cannot be read at all."""
-    chosen, report = Options(**options), Report()
-    for folder in subjects(source, "optim.pkl").values():
+    chosen, report, names = Options(**options), Report(), {}
+    for name, folder in subjects(source, "optim.pkl").items():
         codes, path = read_codes(folder, chosen)
-        report.found.append(f"{path}: {len(codes)} frames")
+        report.found.append(f"{path}: {counted(len(codes), 'frame')}")
         inspect_pictures(codes, folder, path, chosen, report)
         for video, keys in videos(codes, path).items():
+            names[str(Path(name, video))] = path
             shapes = len({codes[key]["shapecode"].tobytes() for key in keys.values()})
             several = f", {shapes} different shapecodes" if shapes > 1 else ""
             report.will_write.append(f"{video}: {summary(hold_out(len(keys), chosen.test_frames, path))}{several}")
         if chosen.mattes:
             absent = [key for key in codes if not (chosen.mattes / f"{key}.png").is_file()]
             if absent:
-                report.missing.append(f"{chosen.mattes}: {len(absent)} mattes, the first is {absent[0]}.png")
+                mattes = counted(len(absent), "matte")
+                report.missing.append(f"{chosen.mattes}: {mattes}, the first is {absent[0]}.png")
+    if len(names) > 1:
+        report.places = list(names)
+        for name, path in names.items():
+            check_name(name, f"{path}: a video's name")
     if not chosen.mattes and not chosen.python.is_file():
         report.missing.append(
             f"mattes: the tracker saves none and {chosen.python} is not there to make them; "
@@ -109,15 +115,16 @@ def inspect_pictures(codes: dict, folder: Path, path: Path, chosen: Options, rep
     if all("image" in record for record in codes.values()):
         report.found.append(f"{path}: the pictures are in it")
         return
+    place = chosen.lmdb or folder / "img_lmdb"
     try:
-        with open_lmdb(chosen.lmdb or folder / "img_lmdb") as transaction:
-            report.found.append(f"{chosen.lmdb or folder / 'img_lmdb'}: {transaction.stat()['entries']} pictures")
+        with open_lmdb(place) as transaction:
+            report.found.append(f"{place}: {counted(transaction.stat()['entries'], 'picture')}")
             absent = [key for key in codes if transaction.get(key.encode()) is None]
     except FileNotFoundError as error:
         report.missing.append(str(error))
         return
     if absent:
-        report.missing.append(f"{chosen.lmdb or folder / 'img_lmdb'}: no record {absent[0]!r}, {len(absent)} in all")
+        report.missing.append(f"{place}: no record {absent[0]!r}, {len(absent)} in all")
 
 
 def convert(source: Path, out: Path, **options) -> list[Path]:
@@ -125,20 +132,16 @@ def convert(source: Path, out: Path, **options) -> list[Path]:
 
     Raises as `inspect`; FileExistsError if there is something else in the way; RuntimeError if the network fails.
     """
-    require(inspect(source, **options))
+    require(inspect(source, **options), out)
     chosen = Options(**options)
     jobs = {}
     for name, folder in subjects(source, "optim.pkl").items():
         codes, path = read_codes(folder, chosen)
         for video, keys in videos(codes, path).items():
-            place = out / name / video
-            if place in jobs:
-                raise ValueError(f"{path}: {video!r} is in {jobs[place][1]} too; convert the two folders one by one")
-            jobs[place] = folder, path, {number: codes[key] | {"key": key} for number, key in keys.items()}
+            frames = {number: codes[key] | {"key": key} for number, key in keys.items()}
+            jobs[out / name / video] = folder, path, frames
     if len(jobs) == 1:
         jobs = dict(zip([out], jobs.values(), strict=True))
-    for place in jobs:  # now, not after hours of work
-        check_replaceable(place)
     for place, (folder, path, frames) in jobs.items():
         with whole_folder(place) as part:
             write_sequence(part, records(frames, folder, path, chosen), BASIS)
@@ -162,18 +165,21 @@ def read_codes(folder: Path, chosen: Options) -> tuple[dict[str, dict[str, np.nd
         rigid(np.vstack([matrix, [0, 0, 0, 1]]), f"{where}: transform_matrix")
         if matrix[2, 3] <= 0:
             raise ValueError(f"{where}: transform_matrix puts the head behind the camera, the fit failed")
+        x0, y0, x1, y1 = codes[key]["bbox"].tolist()
+        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+            raise ValueError(f"{where}: bbox must be x0 y0 x1 y1 in shares of 512 px, not {[x0, y0, x1, y1]}")
         if "image" in record:
             codes[key]["image"] = record["image"]
     return codes, path
 
 
 def videos(codes: dict[str, dict], path: Path) -> dict[str, dict[int, str]]:
-    """Video -> frame number -> key, in the order of the numbers. A key without a number is an image of its own."""
+    """Video -> frame number -> key, in the order of the numbers. A key without a number is the file of an image."""
     found: dict[str, dict[int, str]] = {}
     for key in codes:
         video, _, number = key.rpartition("_")
         if not (video and number.isascii() and number.isdigit()):
-            video, number = key, "0"
+            video, number = key.removesuffix(Path(key).suffix), "0"
         if video in (".", "..") or Path(video).name != video or "\\" in video:
             raise ValueError(f"{path}: key {key!r} would be written outside the output folder; rename it")
         frames = found.setdefault(video, {})
@@ -181,27 +187,6 @@ def videos(codes: dict[str, dict], path: Path) -> dict[str, dict[int, str]]:
             raise ValueError(f"{path}: {key!r} and {frames[int(number)]!r} are the same frame of {video}")
         frames[int(number)] = key
     return {video: dict(sorted(frames.items())) for video, frames in sorted(found.items())}
-
-
-@contextmanager
-def open_lmdb(folder: Path) -> Iterator[lmdb.Transaction]:
-    """A transaction that only reads. Raises FileNotFoundError; ValueError if the file is cut off or no such LMDB."""
-    path = folder / "data.mdb"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: give the folder with the tracker's pictures (--lmdb DIR)")
-    try:
-        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
-    except lmdb.Error as error:
-        raise ValueError(f"{path} cannot be opened ({error}): copy it again, or dump and load it anew") from error
-    with environment:
-        pages = environment.info()["last_pgno"] + 1
-        if path.stat().st_size < pages * environment.stat()["psize"]:  # reading beyond its end would kill the process
-            raise ValueError(f"{path} is cut off, {pages} pages are announced: copy it again")
-        try:
-            with environment.begin(buffers=True) as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            raise ValueError(f"{path} cannot be read ({error}): copy it again, or dump and load it anew") from error
 
 
 def pictures(

@@ -17,10 +17,10 @@ from functools import partial
 from math import inf
 from pathlib import Path
 
-from data_scripts.adapters import clips
+from data_scripts.adapters import clip_report, clips
 from data_scripts.adapters.clips import ClipOptions, ListedClip
 from data_scripts.adapters.files import safe_name
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import Report, counted
 from data_scripts.adapters.videos import Square
 
 NAME = "hdtf"
@@ -124,18 +124,19 @@ def find_clips(source: Path, everything: bool) -> tuple[Report, list[ListedClip]
             found.append(ListedClip(name, path, video, start, end, partial(square, crop, resolution), "test"))
         else:
             gone.append(f"{name} ({url})")
-    report = Report(found=[f"{folder}: {len(table)} clips with time, crop and resolution, {len(wanted)} wanted"])
+    listed = f"{counted(len(table), 'clip')} with time, crop and resolution"
+    report = Report(found=[f"{folder}: {listed}, {len(wanted)} wanted"])
     if unlisted:
-        report.found.append(f"not in the lists: {clips.listed(unlisted)}")
+        report.found.append(f"not in the lists: {len(unlisted)} of {len(wanted)}, {clip_report.listed(unlisted)}")
     if gone:
-        report.found.append(f"not here: {len(gone)} clips, {clips.listed(gone)}")
+        report.found.append(clip_report.not_here(gone, len(wanted)))
     return report, found
 
 
 def inspect(source: Path, all: bool = False, **options) -> Report:
     """What is here and what is missing. Raises FileNotFoundError for a list; ValueError for a malformed one."""
     report, found = find_clips(source, all)
-    return clips.inspect_clips(found, report, ClipOptions(**options))
+    return clip_report.inspect_clips(found, report, ClipOptions(**options))
 
 
 def convert(source: Path, out: Path, all: bool = False, **options) -> list[Path]:

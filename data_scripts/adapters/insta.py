@@ -33,7 +33,7 @@ import torch
 from data_scripts.adapters.fields import field, matte_box, numbers, read_picture
 from data_scripts.adapters.files import require, rigid, unique_json
 from data_scripts.adapters.frames import check_picture, check_size, head_codes, hold_out, split_alpha, subjects, summary
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import Report, counted
 from sa0lib.camera import Camera, from_opengl_c2w, invert_rigid
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.datasets.layout import inside
@@ -55,10 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect(source: Path, test_frames: int | None = None, axes: str = "opencv") -> Report:
     """What is there and what is missing. Raises FileNotFoundError or ValueError where a file cannot be read at all."""
-    report = Report()
-    for name, root in subjects(source, "transforms.json").items():
+    found = subjects(source, "transforms.json")
+    report = Report(places=list(found))
+    for name, root in found.items():
         splits, entries = frames(root, test_frames)
-        report.found.append(f"{root}: {len(entries)} frames, codes from {code_source(root, entries[0])}")
+        codes = code_source(root, entries[0])
+        report.found.append(f"{root}: {counted(len(entries), 'frame')}, codes from {codes}")
+        try:
+            read_shape(root, entries)
+        except FileNotFoundError as error:
+            report.missing.append(str(error))
         for entry in entries:
             camera(entry, axes)
             try:
@@ -72,7 +78,7 @@ def inspect(source: Path, test_frames: int | None = None, axes: str = "opencv") 
 
 def convert(source: Path, out: Path, test_frames: int | None = None, axes: str = "opencv") -> list[Path]:
     """Write every actor; with several, each in its own folder below `out`. Raises as `inspect`; FileExistsError."""
-    require(inspect(source, test_frames, axes))
+    require(inspect(source, test_frames, axes), out)
     written = []
     for name, root in subjects(source, "transforms.json").items():
         with whole_folder(out / name) as part:
@@ -154,7 +160,8 @@ def frame_path(root: Path, entry: dict) -> Path:
 
 def code_source(root: Path, entry: dict) -> str:
     missing = [name for name in CODES if not code_path(root, entry, name).is_file()]
-    return f"flame/, {', '.join(missing)} from checkpoint/" if missing else "flame/"
+    found = missing and frame_path(root, entry).is_file()
+    return f"flame/, {', '.join(missing)} from checkpoint/" if found else "flame/"
 
 
 def read_code(root: Path, entry: dict, name: str, width: int) -> np.ndarray:
@@ -174,6 +181,11 @@ def read_code(root: Path, entry: dict, name: str, width: int) -> np.ndarray:
         raise FileNotFoundError(f"{path} is missing, and so is {checkpoint}, which would have the same numbers")
     code = field(field(load_torch(checkpoint), "flame", checkpoint), name, f"{checkpoint}: flame")
     return numbers(code, (1, width), f"{checkpoint}: flame {name}")[0]
+
+
+def read_shape(root: Path, entries: list[dict]) -> np.ndarray:
+    """Everyone's shape [300]: that of the first frame. Raises as `read_code`."""
+    return read_code(root, min(entries, key=lambda entry: entry["number"]), "shape", CODES["shape"])
 
 
 def read_codes(root: Path, entry: dict) -> dict[str, np.ndarray]:
@@ -209,7 +221,7 @@ def picture_and_matte(root: Path, entry: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def records(root: Path, test_frames: int | None, axes: str) -> Iterator[Record]:
     splits, entries = frames(root, test_frames)
-    shape = read_code(root, min(entries, key=lambda entry: entry["number"]), "shape", CODES["shape"])
+    shape = read_shape(root, entries)
     for split, entry in zip(splits, entries, strict=True):
         codes = read_codes(root, entry)
         eyelids = codes.pop("eyelids", None)

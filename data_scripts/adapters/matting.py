@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.ndimage import label, maximum_filter
 
-from data_scripts.adapters.fields import read_picture
+from data_scripts.adapters.fields import matte_box, read_matte
 from data_scripts.adapters.frames import check_size
 from data_scripts.track.choose import detect_frames
 from data_scripts.track.matte import MATTE, crop, guided_filter, steady
@@ -21,11 +21,15 @@ REACH = 4  # px: a dark strand is no background
 
 
 def from_folder(folder: Path, key: str, size: int) -> UInt8[np.ndarray, "S S"]:
-    """`folder`/`key`.png as a matte. Raises FileNotFoundError; ValueError for a damaged one or one of another size."""
+    """`folder`/`key`.png as a matte.
+
+    Raises FileNotFoundError; ValueError for a damaged or empty one, or one of another size or of zeros and ones.
+    """
     path = folder / f"{key}.png"
-    picture = read_picture(path)
-    check_size(picture, (size, size), path)
-    return np.asarray(picture.getchannel("A") if "A" in picture.getbands() else picture.convert("L"))
+    matte = read_matte(path)
+    check_size(matte, (size, size), path)
+    matte_box(np.asarray(matte), path)
+    return np.asarray(matte)
 
 
 def segment(

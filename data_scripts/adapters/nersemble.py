@@ -33,10 +33,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_scripts.adapters.colour import correct
-from data_scripts.adapters.fields import matte_box, read_picture
+from data_scripts.adapters.fields import matte_box, read_header, read_matte
 from data_scripts.adapters.files import require, safe_name
-from data_scripts.adapters.report import Report
-from data_scripts.adapters.rig import FRONT, SERIALS, Rig, camera, read_rig
+from data_scripts.adapters.report import Report, counted
+from data_scripts.adapters.rig import FRONT, SERIALS, Rig, camera, check_aspect, read_rig
 from data_scripts.adapters.vhap import BASES, Export, read_export
 from data_scripts.adapters.videos import pick, resize
 from data_scripts.track.video import VideoInfo, probe, read_frames
@@ -88,11 +88,29 @@ def _mattes(folder: Path, serial: str, chosen: dict[int, int]) -> Iterator[UInt8
         yield from (picture[..., 0] for _, picture in pick(read_frames(video), chosen, video))
         return
     for number in chosen.values():
-        names = [folder / f"cam_{serial}_{number:06d}{suffix}" for suffix in (".png", ".jpg")]
-        path = next((path for path in names if path.is_file()), None)
-        if path is None:
-            raise FileNotFoundError(f"{names[0]} (or .jpg) is missing: every timestep needs the matte of every camera")
-        yield np.asarray(read_picture(path).convert("L"))
+        yield np.asarray(read_matte(_matte_picture(folder, serial, number)))
+
+
+def _matte_picture(folder: Path, serial: str, number: int) -> Path:
+    """The matte of one number of VHAP's extraction, as PNG or as JPEG."""
+    path = folder / f"cam_{serial}_{number:06d}.png"
+    return path if path.is_file() or not path.with_suffix(".jpg").is_file() else path.with_suffix(".jpg")
+
+
+def _inspect_mattes(folder: Path, serial: str, video: VideoInfo, chosen: dict[int, int], report: Report) -> None:
+    """List the mattes of a camera that are missing. Raises ValueError for one of another aspect than the video."""
+    film, paths = folder / f"cam_{serial}.mp4", [_matte_picture(folder, serial, number) for number in chosen.values()]
+    if film.is_file():
+        found = probe(film)
+        sizes = {film: (found.width, found.height)}
+    elif absent := [path.name for path in paths if not path.is_file()]:
+        mattes = f"{counted(len(absent), 'matte')} of camera {serial}"
+        report.missing.append(f"{folder}: {mattes}, the first is {absent[0]} (or .jpg); every timestep needs one")
+        return
+    else:
+        sizes = {path: read_header(path).size for path in paths}
+    for path, size in sizes.items():
+        check_aspect(path, size, (video.width, video.height), "its video has")
 
 
 def split(t: int, count: int, index: int, several: bool) -> str:
@@ -154,7 +172,7 @@ def _plan(
     if flame is None:
         report.missing.append("--flame: no codes. Track this sequence with VHAP and give the folder of its export")
     elif vhap_fps is None:
-        report.missing.append("--vhap-fps: the rate at which VHAP's preprocessing took frames from the videos")
+        report.missing.append("--vhap-fps: give the --target_fps of VHAP's preprocess_video, 25 if you gave it none")
     if report.missing:
         return report, None
     rig = read_rig(calibration, raw_colour)
@@ -163,14 +181,13 @@ def _plan(
             raise ValueError(f"{calibration / 'camera_params.json'}: world_2_cam has no {serial}, but there is a video")
         if not raw_colour and serial not in rig.colour:
             raise ValueError(f"{calibration / 'color_calibration.json'} has no {serial}, but there is a video of it")
-    export = read_export(flame, basis, rig.w2c)
+    export, first = read_export(flame, basis, rig.w2c), next(iter(videos.values()))
     report.found = [
         f"{len(videos)} of {len(SERIALS)} cameras" + (", the front one too" if SERIALS[FRONT] in videos else ""),
-        f"{next(iter(videos.values())).frames} frames at {next(iter(videos.values())).fps:.5g} fps",
-        f"codes of {len(export.params)} timesteps, {basis}",
-        "no colour correction" if raw_colour else f"colour polynomials of {len(rig.colour)} cameras",
+        f"{counted(first.frames, 'frame')} at {first.fps:.5g} fps",
+        f"codes of {counted(len(export.params), 'timestep')}, {basis}",
+        "no colour correction" if raw_colour else f"colour polynomials of {counted(len(rig.colour), 'camera')}",
     ]
-    first = next(iter(videos.values()))
     rate = Fraction(first.fps).limit_denominator(1001)
     chosen = {video_frame(number, rate, vhap_fps): number for number in sorted(export.params)}
     if len(chosen) < len(export.params) or (first.frames and max(chosen) >= first.frames):
@@ -178,8 +195,11 @@ def _plan(
             f"{flame}: {len(export.params)} timesteps up to number {max(export.params)} do not fit {first.frames} "
             f"frames at {first.fps:.5g} fps read at {vhap_fps} fps; correct --vhap-fps"
         )
-    count = len(videos) * len(chosen)
-    report.will_write = [f"{source.name} {sequence}: {count} pictures of {len(chosen)} timesteps"]
+    for serial, video in videos.items():
+        check_aspect(video.path, (video.width, video.height), rig.size, "the calibration is for")
+        _inspect_mattes(folder, serial, video, chosen, report)
+    count = counted(len(videos) * len(chosen), "picture")
+    report.will_write = [f"{source.name} {sequence}: {count} of {counted(len(chosen), 'timestep')}"]
     return report, Plan(rig, videos, export, chosen, size, all_train)
 
 
@@ -213,7 +233,7 @@ def convert(source: Path, out: Path, **options) -> list[Path]:
     `out` holds something else than a dataset.
     """
     report, plan = _plan(source, **options)
-    require(report)
+    require(report, out)
     folder = _mattes_folder(source, options["sequence"], options.get("mattes"))
     with whole_folder(out) as part:
         write_sequence(part, _records(plan, folder), plan.export.basis)

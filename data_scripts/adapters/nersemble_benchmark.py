@@ -26,7 +26,7 @@ from scipy.spatial.transform import Rotation
 
 from data_scripts.adapters.fields import field, matte_box, numbers
 from data_scripts.adapters.files import read_npz, require, rigid, unique_json
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import Report, counted
 from data_scripts.adapters.rig import FRONT, SERIALS, intrinsics
 from data_scripts.adapters.videos import pick
 from data_scripts.track.video import VideoInfo, probe, read_frames
@@ -110,9 +110,18 @@ class Part:
     """One sequence that can be written."""
 
     name: str
-    video: Path
+    video: VideoInfo
     mattes: Path
     tracking: Path
+
+
+def read_calibration(path: Path) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "4 4"]]:
+    """Intrinsics and world-to-camera of the task's camera. Raises FileNotFoundError; ValueError naming the field."""
+    params = unique_json(path)
+    return tuple(
+        check(field(field(params, name, str(path)), SERIAL, f"{path}: {name}"), f"{path}: {name}.{SERIAL}")
+        for name, check in (("intrinsics", intrinsics), ("world_2_cam", rigid))
+    )
 
 
 def _plan(source: Path, held_out: list[str] = ()) -> tuple[Report, list[Part]]:
@@ -131,19 +140,26 @@ def _plan(source: Path, held_out: list[str] = ()) -> tuple[Report, list[Part]]:
             if not path.is_file():
                 report.missing.append(f"{path}: the {what} of {folder.name}; download the benchmark's assets again")
         if tracking and mattes.is_file():
-            count = len(read_tracking(tracking).frames)
-            report.found.append(f"{folder.name}: {count} tracked frames, {tracking.name}")
-            parts.append(Part(folder.name, video, mattes, tracking))
+            count = counted(len(read_tracking(tracking).frames), "tracked frame")
+            report.found.append(f"{folder.name}: {count}, {tracking.name}")
+            info = probe(video)
+            if info.width != info.height:
+                raise ValueError(f"{video} is {info.width} x {info.height} px, the task's pictures are square")
+            parts.append(Part(folder.name, info, mattes, tracking))
     unknown = sorted(set(held_out) - {part.name for part in parts})
     if unknown:
         report.missing.append(f"--held-out {unknown[0]}: no such sequence with pictures in {source / 'sequences'}")
-    if not (source / "calibration" / "camera_params.json").is_file():
-        report.missing.append(f"{source / 'calibration' / 'camera_params.json'}: comes with each participant")
+    calibration = source / "calibration" / "camera_params.json"
+    if calibration.is_file():
+        read_calibration(calibration)
+    else:
+        report.missing.append(f"{calibration}: comes with each participant")
     if not parts:
         report.missing.append(f"{source / 'sequences'}: no sequence with pictures, mattes and tracking")
     if not report.missing:
         test = sum(part.name in held_out for part in parts)
-        report.will_write = [f"{source.name}: {len(parts) - test} sequences for training, {test} for test, {BASIS}"]
+        train = counted(len(parts) - test, "sequence")
+        report.will_write = [f"{source.name}: {train} for training, {test} for test, {BASIS}"]
     return report, parts
 
 
@@ -153,24 +169,17 @@ def inspect(source: Path, **options) -> Report:
 
 
 def _records(source: Path, parts: list[Part], held_out: list[str]) -> Iterator[Record]:
-    path = source / "calibration" / "camera_params.json"
-    params = unique_json(path)
-    K, w2c = (
-        check(field(field(params, name, str(path)), SERIAL, f"{path}: {name}"), f"{path}: {name}.{SERIAL}")
-        for name, check in (("intrinsics", intrinsics), ("world_2_cam", rigid))
-    )
+    K, w2c = read_calibration(source / "calibration" / "camera_params.json")
     timestep, zero = 0, torch.zeros(1, 3)
     for part in parts:
-        tracking, video = read_tracking(part.tracking), probe(part.video)
-        if video.width != video.height:
-            raise ValueError(f"{part.video} is {video.width} x {video.height} px, the task's pictures are square")
-        pictures, mattes = (pick(read_frames(p), tracking.frames, p) for p in (part.video, part.mattes))
+        tracking = read_tracking(part.tracking)
+        pictures, mattes = (pick(read_frames(p), tracking.frames, p) for p in (part.video.path, part.mattes))
         for t, ((frame, picture), (_, matte)) in enumerate(zip(pictures, mattes, strict=True)):
             codes = {name: torch.from_numpy(values[t : t + 1]).float() for name, values in tracking.params.items()}
             yield Record(
                 image=picture,
                 mask=np.ascontiguousarray(matte[..., 0]),
-                camera=camera(K, w2c, tracking, t, video),
+                camera=camera(K, w2c, tracking, t, part.video),
                 params=codes | {"rotation": zero, "translation": zero},
                 face_box=matte_box(matte[..., 0], f"{part.mattes}, frame {frame}"),
                 split="test" if part.name in held_out else "train",
@@ -188,7 +197,7 @@ def convert(source: Path, out: Path, held_out: list[str] = ()) -> list[Path]:
     `out` holds something else than a dataset.
     """
     report, parts = _plan(source, held_out)
-    require(report)
+    require(report, out)
     with whole_folder(out) as part:
         write_sequence(part, _records(source, parts, held_out), BASIS)
     return [out]

@@ -12,6 +12,7 @@ from data_scripts.adapters.fields import field, numbers
 from data_scripts.adapters.files import rigid, unique_json
 from data_scripts.track.video import VideoInfo
 from sa0lib.camera import Camera
+from sa0lib.datasets.layout import integer
 
 SERIALS = (  # in the order that gives the camera index its meaning
     "222200042", "222200044", "222200046", "222200040", "222200036", "222200048", "220700191", "222200041",
@@ -45,7 +46,8 @@ def read_rig(folder: Path, raw_colour: bool = False) -> Rig:
     path = folder / "camera_params.json"
     params = unique_json(path)
     K = intrinsics(field(params, "intrinsics", str(path)), f"{path}: intrinsics")
-    size = (int(params.get("width", CALIBRATED[0])), int(params.get("height", CALIBRATED[1])))
+    sides = dict(zip(("width", "height"), CALIBRATED, strict=True))
+    size = tuple(integer(params.get(name, side), 1, f"{path}: {name}") for name, side in sides.items())
     poses = field(params, "world_2_cam", str(path))
     if not isinstance(poses, dict):
         raise ValueError(f"{path}: world_2_cam must give a matrix for every serial")
@@ -59,19 +61,19 @@ def read_rig(folder: Path, raw_colour: bool = False) -> Rig:
     return Rig(K, size, w2c, colour)
 
 
-def camera(rig: Rig, serial: str, video: VideoInfo, motion: Float[np.ndarray, "4 4"], size: int) -> Camera:
-    """The camera of a picture reduced to `size`; `motion` takes the calibration's world to the one of the codes.
-
-    Raises ValueError if the video has another aspect than the calibrated picture: then it was cropped or turned.
-    """
-    width, height = rig.size
-    if abs(video.width * height / (video.height * width) - 1) > ASPECT:
+def check_aspect(path: Path, found: tuple[int, int], wanted: tuple[int, int], what: str) -> None:
+    """Raise ValueError, beginning with `path`, if a picture is no resized one of (width, height) `wanted`."""
+    if abs(found[0] * wanted[1] / (found[1] * wanted[0]) - 1) > ASPECT:
         raise ValueError(
-            f"{video.path} is {video.width} x {video.height} px, the calibration is for {width} x {height}: "
-            "only a resized picture keeps its intrinsics, not a cropped or turned one"
+            f"{path} is {found[0]} x {found[1]} px, {what} {wanted[0]} x {wanted[1]}: "
+            "only a resized picture fits, not a cropped or turned one"
         )
+
+
+def camera(rig: Rig, serial: str, video: VideoInfo, motion: Float[np.ndarray, "4 4"], size: int) -> Camera:
+    """The camera of a picture reduced to `size`; `motion` takes the calibration's world to the one of the codes."""
     viewmat = torch.from_numpy(rig.w2c[serial] @ np.linalg.inv(motion)).float()
     factor = size / max(video.width, video.height)
-    return Camera(torch.from_numpy(rig.K).float(), viewmat, width, height).resized(
+    return Camera(torch.from_numpy(rig.K).float(), viewmat, *rig.size).resized(
         round(video.width * factor), round(video.height * factor)
     )

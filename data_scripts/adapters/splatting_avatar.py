@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_scripts.adapters.fields import field, matte_box, numbers, read_picture
+from data_scripts.adapters.fields import field, matte_box, numbers, read_matte, read_picture
 from data_scripts.adapters.files import require, rigid, unique_json
 from data_scripts.adapters.frames import check_picture, check_size, head_codes, hold_out, split_alpha, subjects, summary
-from data_scripts.adapters.report import Report
+from data_scripts.adapters.report import Report, counted
 from sa0lib.camera import Camera
 from sa0lib.datasets import Record, whole_folder, write_sequence
 from sa0lib.datasets.layout import inside
@@ -47,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect(source: Path, test_frames: int) -> Report:
     """What is there and what is missing. Raises FileNotFoundError or ValueError where a file cannot be read at all."""
-    report = Report()
-    for name, root in subjects(source, "flame_params.json").items():
+    found = subjects(source, "flame_params.json")
+    report = Report(places=list(found))
+    for name, root in found.items():
         path = root / "flame_params.json"
         fields = read_fields(path)
-        report.found.append(f"{path}: {len(fields['frames'])} frames")
+        report.found.append(f"{path}: {counted(len(fields['frames']), 'frame')}")
         for i, entry in enumerate(fields["frames"]):
             try:
                 check_picture(picture_path(root, entry, i), mask_path(root, entry, i).parent)
@@ -64,7 +65,7 @@ def inspect(source: Path, test_frames: int) -> Report:
 
 def convert(source: Path, out: Path, test_frames: int) -> list[Path]:
     """Write every subject; with several, each in its own folder below `out`. Raises as `inspect`; FileExistsError."""
-    require(inspect(source, test_frames))
+    require(inspect(source, test_frames), out)
     written = []
     for name, root in subjects(source, "flame_params.json").items():
         with whole_folder(out / name) as part:
@@ -94,6 +95,9 @@ def read_fields(path: Path) -> dict:
             raise ValueError(f"{where}: world_mat puts the head behind the camera; IMavatar's looks along -z")
         if "bbox" in entry:
             entry["bbox"] = numbers(entry["bbox"], (4,), f"{where}: bbox")
+            x0, y0, x1, y1 = box = entry["bbox"].tolist()
+            if not (x0 < x1 and y0 < y1 and x0 < 1 and y0 < 1 and x1 > -1 and y1 > -1):
+                raise ValueError(f"{where}: bbox must be x0 y0 x1 y1, -1 to 1 across the picture, not {box}")
         if not isinstance(field(entry, "file_path", where), str):
             raise ValueError(f"{where}: file_path is no text")
     return fields
@@ -134,9 +138,9 @@ def records(root: Path, test_frames: int) -> Iterator[Record]:
         image, matte = split_alpha(picture)
         if matte is None:
             file = mask_path(root, entry, i)
-            mask = read_picture(file)
+            mask = read_matte(file)
             check_size(mask, size, file)
-            matte = np.asarray(mask.convert("L"))
+            matte = np.asarray(mask)
         box = matte_box(matte, str(file))
         if "bbox" in entry:
             box = (entry["bbox"].clip(-1, 1) + 1) / 2 * np.array([*size, *size])

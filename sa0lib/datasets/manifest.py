@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sa0lib.datasets.layout import SOURCES, SPLITS, inside, unique
+from sa0lib.datasets.layout import SOURCES, SPLITS, inside, integer, unique
 from sa0lib.datasets.sequence import Sequence
 
 FORMAT = 1
@@ -79,14 +79,19 @@ def sequence_sha256(folder: Path) -> str:
 def index_sequence(root: Path | str, name: str, identity: str, extra: dict | None = None) -> SequenceEntry:
     """The entry of `root/name`, counted and hashed from its files.
 
-    Raises FileNotFoundError, ValueError: what `Sequence` raises, or there is no frame in any split.
+    Raises FileNotFoundError, ValueError: what `Sequence` raises, there is no frame in any split, or one of them in two.
     """
     folder = inside(Path(root), name, "the sequence's name")
-    spans, bases = {}, set()
+    spans, bases, shown = {}, set(), {}
     for split in SPLITS:
         if not (folder / f"transforms_{split}.json").is_file():
             continue  # other tools leave out the splits that they do not have
         sequence = Sequence(folder, split)
+        for i in range(len(sequence)):
+            instant = f"timestep {sequence.timestep(i)} of camera {sequence.camera_index(i)}"
+            for what in (instant, f"picture {sequence.files(i)[0]}"):
+                if (other := shown.setdefault(what, sequence.path)) != sequence.path:
+                    raise ValueError(f"{sequence.path}: {what} is in {other} too: leave it in one split, or tests leak")
         if len(sequence):
             cameras = sorted({sequence.camera_index(i) for i in range(len(sequence))})
             timesteps = len({sequence.timestep(i) for i in range(len(sequence))})
@@ -112,7 +117,8 @@ def write_manifest(root: Path | str, world: dict[str, Any], sequences: Iterable[
     path, sequences = Path(root) / MANIFEST, sorted(sequences, key=lambda entry: entry.name)
     bases = sorted({entry.basis for entry in sequences})
     if len(bases) != 1:
-        raise ValueError(f"{path}: sequences must share one codes_basis, not {bases or 'none at all'}")
+        found = " and ".join(bases) or "none at all"
+        raise ValueError(f"{path}: sequences must share one codes_basis, not {found}; each takes a folder of its own")
     head = {"format": FORMAT, "world": world, "basis": bases[0], "sha256": _sha256(sequences)}
     try:
         lines = [json.dumps(_to_json(entry), allow_nan=False) for entry in sequences]
@@ -148,11 +154,10 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged or no JSON ({error}): write the collection again") from error
 
 
-def integer(value: Any, least: int, where: str) -> int:
-    """`value` if it is an integer of at least `least`. Raises ValueError."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{where} must be an integer from {least}, not {value!r}")
-    return value
+def check_name(name: str, where: str) -> None:
+    """Raise ValueError, beginning with `where`, if a sequence in a collection cannot be called `name`."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{where} {name!r}: use letters, digits, _ + - and / between folders, below the root")
 
 
 def _to_json(entry: SequenceEntry) -> dict:
@@ -206,8 +211,7 @@ def _parse(data: Any, path: Path) -> Manifest:
 
 def _parse_entry(item: Any, basis: str, where: str) -> SequenceEntry:
     name, identity = _typed(item, "name", str, where), _typed(item, "identity", str, where)
-    if not NAME.fullmatch(name):
-        raise ValueError(f"{where}.name {name!r}: use letters, digits, _ + - and / between folders, below the root")
+    check_name(name, f"{where}.name")
     sha256, spans = _typed(item, "sha256", str, where), {}
     if not SHA256.fullmatch(sha256):
         raise ValueError(f"{where}.sha256 must be 64 hexadecimal digits, not {sha256!r:.80}")

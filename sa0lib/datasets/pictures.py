@@ -23,7 +23,8 @@ def decode(
         where: what errors call the picture.
         stated: what errors call the place where `size` is stated.
 
-    Raises ValueError: it cannot be decoded, has more than 8 bits a channel, or is of another size.
+    Raises ValueError: it cannot be decoded, has more than 8 bits a channel, or is of another size; a matte has an
+        alpha beside its grey, or is of zeros and ones.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
@@ -32,12 +33,27 @@ def decode(
                     f"{where} is {file.width} x {file.height}, but {stated} says {size[0]} x {size[1]}: "
                     "K would be wrong; resize the picture or correct w, h, fl_x, fl_y, cx, cy"
                 )
-            if WIDE.match(file.mode):
-                raise ValueError(f"{where} has mode {file.mode!r}: save it with 8 bits a channel")
+            check_bits(file, where)
+            if mode == "L" and file.has_transparency_data:
+                raise ValueError(f"{where} has mode {file.mode!r}, grey and alpha: save the matte alone, as 8-bit grey")
             picture = np.asarray(file.convert(mode))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # UnidentifiedImageError is an OSError
         raise ValueError(f"{where} cannot be decoded ({error}): re-run the tool that wrote it") from error
+    if mode == "L":
+        check_matte(picture, where)
     return np.array(np.atleast_3d(picture).transpose(2, 0, 1), order="C")
+
+
+def check_bits(picture: Image.Image, where: str) -> None:
+    """Raise ValueError, beginning with `where`, for more than 8 bits a channel: Pillow would clip them."""
+    if WIDE.match(picture.mode):
+        raise ValueError(f"{where} has mode {picture.mode!r}: save it with 8 bits a channel")
+
+
+def check_matte(matte: UInt8[np.ndarray, "H W"], where: str) -> None:
+    """Raise ValueError, beginning with `where`, for a matte of zeros and ones: the subject would vanish."""
+    if matte.max() == 1:
+        raise ValueError(f"{where}: greatest value 1: multiply by 255, a matte goes from 0 to 255")
 
 
 def reduce(picture: UInt8[np.ndarray, "C H W"], size: tuple[int, int]) -> Float32[np.ndarray, "C h w"]:

@@ -6,7 +6,8 @@ What the paper leaves open, and what is done here:
   each of the two is divided by its largest value among the candidates (or by a floor, below which differences are the
   tracker's noise) and both weigh 1. Only then does one temperature mean the same for a clip with little movement and
   for one with much: at 0.5 the most dissimilar frame is taken up to e^4 times as often as a copy. That is a gentle
-  lean; dividing by the mean would concentrate on a few frames (chapter 10 measures both).
+  lean, and a deviation: "near-uniform", then "concentrated on maximum-dissimilarity candidates" (App. A.2) fit division
+  by the mean better, which would concentrate on a few frames (chapter 10 measures both). Weights of 2 come closer.
 - What an expression code is: `expr` alone, as the words say. The jaw, a joint, does not count.
 - What a direction is relative to: the skull (`Clip.direction`), so that it does not matter whether a tracker put the
   head's rotation into the pose or into the camera.

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa0lib.camera import Camera, from_opengl_c2w
-from sa0lib.datasets.layout import SOURCES, SPLITS, inside, read_params, unique
+from sa0lib.datasets.layout import SOURCES, SPLITS, check_face_box, inside, integer, read_params, single, unique
 from sa0lib.datasets.pictures import decode, reduce, resized
 
 VHAP_BASIS = "FLAME 2023"  # VHAP does not write which model its codes belong to; this is its default
+FINITE = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Sequence:
     Raises:
         FileNotFoundError: the split or a file it names is missing.
         ValueError: a file is damaged, a field is missing, of another type or size or not finite, a path leaves
-            `root`, a picture is not of the size its entry states, or the codes' basis is unknown or changes.
+            `root`, two frames have one picture, a picture is not of the size its entry states, or the codes' basis is
+            unknown or changes.
     """
 
     def __init__(self, root: Path | str, split: str, size: int | None = None):
@@ -68,8 +70,9 @@ class Sequence:
         self._params: dict[str, dict[str, Tensor]] = {}  # by file: cameras of one instant share theirs
         self.static_offset = None
         self.basis = None
+        shown: dict[Path, int] = {}  # picture -> its frame
         for i in range(len(self.entries)):
-            self._check(i)
+            self._check(i, shown)
         if self.entries:
             self._check_first()
 
@@ -127,24 +130,22 @@ class Sequence:
         size = resized((camera.width, camera.height), self.size)
         return camera if self.size is None else camera.resized(*size)
 
-    def _check(self, i: int) -> None:
+    def _check(self, i: int, shown: dict[Path, int]) -> None:
         entry = self.entries[i]
         needed = ("file_path", "fg_mask_path", "flame_param_path", "timestep_index", "transform_matrix", "w", "h")
         for field in (*needed, "fl_x", "fl_y", "cx", "cy"):
             if field not in entry:
                 raise ValueError(f"{self.path}: frame {i} has no {field!r}")
         for field, least in {"w": 1, "h": 1, "timestep_index": 0, "camera_index": 0}.items():
-            value = entry.setdefault(field, 0)
-            whole = type(value) is int or (type(value) is float and value.is_integer())  # some tools write 512.0
-            if not whole or value < least:
-                raise ValueError(f"{self.path}: frame {i}, {field} must be an integer from {least}, not {value!r}")
-            entry[field] = int(value)
+            entry[field] = integer(entry.get(field, 0), least, f"{self.path}: frame {i}, {field}")
         for field in ("file_path", "fg_mask_path", "flame_param_path"):
             if not isinstance(entry[field], str):
                 raise ValueError(f"{self.path}: frame {i}, {field} must be a path in quotes, not {entry[field]!r}")
             file = inside(self.root, entry[field], field)
             if not file.is_file():
                 raise FileNotFoundError(f"{file} is missing (frame {i} of {self.path.name}): copy the whole dataset")
+            if field == "file_path" and (first := shown.setdefault(file, i)) != i:
+                raise ValueError(f"{self.path}: frames {first} and {i} have one {field}, {entry[field]!r}: remove one")
 
     def _check_first(self) -> None:
         """Basis and offsets, which belong to the subject: the first file speaks for all."""
@@ -155,12 +156,12 @@ class Sequence:
             raise ValueError(f"{path}: unknown codes_basis {self.basis!r}; known are {', '.join(SOURCES)}")
         for field in ("static_offset", "dynamic_offset"):
             value = others.get(field, np.zeros(3))
-            if value.dtype.kind not in "fiu" or value.size % 3 or not np.isfinite(value).all():
+            if value.dtype.kind not in "fiu" or value.size % 3 or not np.isfinite(single(value)).all():
                 raise ValueError(f"{path}: {field} must be finite vectors of 3, not {value.shape} of {value.dtype}")
         if "dynamic_offset" in others and np.any(others["dynamic_offset"]):
             raise ValueError(f"{path}: dynamic_offset is not zero; a moving offset per vertex cannot be read here")
         if "static_offset" in others and np.any(others["static_offset"]):
-            self.static_offset = torch.from_numpy(others["static_offset"].astype(np.float32)).reshape(-1, 3)
+            self.static_offset = torch.from_numpy(single(others["static_offset"])).reshape(-1, 3)
             millimetres = float(self.static_offset.norm(dim=-1).max()) * 1000
             warnings.warn(
                 f"{path}: static_offset up to {millimetres:.1f} mm is not part of the codes; "
@@ -177,13 +178,10 @@ class Sequence:
         return params
 
     def _numbers(self, i: int, field: str, shape: tuple[int, ...]) -> Tensor:
-        try:
-            value = torch.tensor(self.entries[i][field], dtype=torch.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}: frame {i}, {field}: not numbers ({error})") from error
-        if tuple(value.shape) != shape or not value.isfinite().all():
-            raise ValueError(f"{self.path}: frame {i}, {field} must be finite and of shape {list(shape)}")
-        return value
+        value = np.array(self.entries[i][field], dtype=object)  # as they stand there: true is no 1.0
+        if value.shape != shape or not all(type(v) in (int, float) and abs(v) <= FINITE for v in value.flat):
+            raise ValueError(f"{self.path}: frame {i}, {field} must be finite numbers of shape {list(shape)}")
+        return torch.from_numpy(value.astype(np.float32))
 
     def _picture(self, i: int, field: str, mode: str) -> Tensor:
         path = inside(self.root, self.entries[i][field], field)
@@ -195,8 +193,7 @@ class Sequence:
         entry = self.entries[i]
         if "face_box" in entry:
             box = self._numbers(i, "face_box", (4,))
-            if not (box[:2] < box[2:]).all():
-                raise ValueError(f"{self.path}: frame {i}, face_box must be x0 y0 x1 y1, x0 < x1 and y0 < y1, in px")
+            check_face_box(box, (entry["w"], entry["h"]), f"{self.path}: frame {i}, face_box")
             return box * (resized((entry["w"], entry["h"]), self.size)[0] / entry["w"])
         rows, cols = torch.nonzero(mask[0] > 0.5, as_tuple=True)
         if not len(rows):

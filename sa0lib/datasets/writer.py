@@ -17,9 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from sa0lib.camera import Camera, to_opengl_c2w
-from sa0lib.datasets.layout import KEYS, SPLITS
+from sa0lib.datasets.layout import KEYS, LARGEST, SPLITS, check_face_box
+from sa0lib.datasets.pictures import check_matte
 from sa0lib.head import WIDTHS
 
+SEQUENCE = "flame_param"  # tells a sequence (transforms_train.json does not: INSTA's originals have one too)
 CANONICAL_JAW = 0.3  # rad: VHAP opens the canonical jaw so that the mouth's inside is seen
 
 
@@ -38,19 +40,25 @@ class Record:
     extra: dict = field(default_factory=dict)  # further JSON values for this entry of transforms_*.json
 
 
-def check_replaceable(path: Path | str, marker: str = "flame_param") -> None:
+def check_replaceable(path: Path | str, marker: str = SEQUENCE) -> None:
     """Raise FileExistsError if `path` holds something other than an earlier dataset, which has `marker` in it.
 
-    (Not transforms_train.json: INSTA's originals have one too.)
+    Likewise if a sequence would come to lie within another one, or be lost with the one around it.
     """
     path = Path(path)
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not (path / marker).exists():
         raise FileExistsError(f"{path} exists and is no dataset: choose another folder, nothing was changed")
+    for around in path.resolve().parents:
+        if (around / SEQUENCE).exists():
+            raise FileExistsError(f"{path} lies within the sequence {around}: choose a folder beside it")
+    for within in path.rglob(SEQUENCE) if (path / SEQUENCE).exists() else ():
+        if within.parent != path:
+            raise FileExistsError(f"{path} has another sequence in it, {within.parent}: move that out, or it is lost")
 
 
 @contextmanager
-def whole_folder(path: Path | str, marker: str = "flame_param") -> Iterator[Path]:
+def whole_folder(path: Path | str, marker: str = SEQUENCE) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block succeeds, and vanishes when it fails.
 
     Raises FileExistsError before any work if `path` holds something other than an earlier dataset, as `marker` tells.
@@ -78,13 +86,15 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
 
     `records` may be a generator: pictures are written as they come. `basis` is `Head.basis`, the owner of the
     codes. Shape codes of the first record are the subject's. Raises ValueError if a record's picture, matte and
-    camera differ in size, if a value is of the wrong type or width or not finite, if a face box is empty, if two
-    records have the same timestep and camera, or if there is no record.
+    camera differ in size, if a value is of the wrong type or width or not finite, if a matte is of zeros and ones, if a
+    face box is empty or beside the picture, if two records have the same timestep and camera or one timestep and
+    different codes, or if there is no record.
     """
     for folder in ("images", "fg_masks", "flame_param"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[dict]] = {split: [] for split in SPLITS}
-    shape, written, shown = None, set(), set()
+    codes: dict[int, dict[str, np.ndarray]] = {}  # by timestep: all cameras share one file
+    shape, shown = None, set()
     with ThreadPoolExecutor(2) as pool:
         jobs = []
         for record in records:
@@ -96,9 +106,12 @@ def write_sequence(root: Path, records: Iterable[Record], basis: str) -> None:
             jobs.append(pool.submit(_save_pictures, root, entry, record.image, record.mask))
             if len(jobs) > 8:  # pictures in flight: a generator must not run ahead of the disk
                 jobs.pop(0).result()
-            if record.timestep not in written:
-                _save_params(root / entry["flame_param_path"], record.params, basis)
-                written.add(record.timestep)
+            params = {name: np.asarray(record.params[name], np.float32).flatten() for name in WIDTHS}
+            if record.timestep not in codes:
+                _save_params(root / entry["flame_param_path"], params, basis)
+            for name, value in codes.setdefault(record.timestep, params).items():
+                if not np.array_equal(value, params[name]):
+                    raise ValueError(f"{_where(record)}: {name} differs from another camera's, but they share a file")
             shape = record.params["shape"] if shape is None else shape
             splits[record.split].append(entry)
         for job in jobs:
@@ -121,20 +134,20 @@ def _check(record: Record) -> None:
     if record.split not in SPLITS:
         raise ValueError(f"{where}: split must be one of {SPLITS}, not {record.split!r}")
     for name in ("timestep", "camera_index"):
-        if not isinstance(getattr(record, name), int | np.integer) or getattr(record, name) < 0:
-            raise ValueError(f"{where}: {name} must be an integer from 0")
+        if not isinstance(getattr(record, name), int | np.integer) or not 0 <= getattr(record, name) <= LARGEST:
+            raise ValueError(f"{where}: {name} must be an integer from 0 to {LARGEST}")
     for name in ("image", "mask"):
         if getattr(record, name).dtype != np.uint8:
             raise ValueError(f"{where}: {name} must be uint8, not {getattr(record, name).dtype}")
     seen = (record.camera.height, record.camera.width)
     if len(shape) != 2 or record.image.shape != (*shape, 3) or seen != shape:
         raise ValueError(f"{where}: picture {record.image.shape}, matte {shape} and camera {seen} differ in size")
+    check_matte(record.mask, f"{where}: mask")
     if not (record.camera.K.isfinite().all() and record.camera.viewmat.isfinite().all()):
         raise ValueError(f"{where}: K or viewmat of the camera holds NaN or infinity")
     if len(record.face_box) != 4 or not np.isfinite(record.face_box).all():
         raise ValueError(f"{where}: face_box must be four finite numbers, not {record.face_box}")
-    if not (record.face_box[0] < record.face_box[2] and record.face_box[1] < record.face_box[3]):
-        raise ValueError(f"{where}: face_box must be x0 y0 x1 y1 with x0 < x1 and y0 < y1, not {record.face_box}")
+    check_face_box(record.face_box, (record.camera.width, record.camera.height), f"{where}: face_box")
     for name, width in WIDTHS.items():
         if name not in record.params:
             raise ValueError(f"{where}: params has no {name!r}; it needs {list(WIDTHS)}")
