@@ -48,7 +48,7 @@ test: assets ## check the library, the notebooks and the built pages
 	@rm -rf _build/smoke
 	SA0_PROFILE=smoke $(JB) -q --path-output _build/smoke
 	@echo "== tests"
-	SA0_PROFILE=smoke SA0_BOOK=_build/smoke/_build/html $(PY) -m pytest tests notebooks \
+	SA0_PROFILE=smoke SA0_BOOK=_build/smoke/_build/html $(PY) -m pytest tests notebooks -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with nbval_sanitize.cfg
 
 lab: assets ## open the chapters in JupyterLab
