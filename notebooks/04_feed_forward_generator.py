@@ -650,6 +650,18 @@ if latency:
         "| precision | sources | a person, ms | heads for a frame, ms |",
         "| --- | --- | --- | --- |",
     ]
+    text = "\n".join(
+        [
+            f"Medians of a recorded run on {where}, with random weights, which cost the same:\n",
+            *heads,
+            *rows,
+        ]
+    )
+Markdown(text)
+
+# %% tags=["hide-input"]
+text = ""
+if latency:
     person = sum(p.operations for p in paper_size[:3]) / 1e9
     took = {c["precision"]: c["encode_ms"] / 1e3 for c in latency["cases"] if c["sources"] == 1}
     limits = [
@@ -657,14 +669,7 @@ if latency:
         f"so that {1e3 * person / gops:,.0f} ms is the least that these operations could take there"
         for name, gops in latency["product_gops"].items()
     ]
-    text = "\n".join(
-        [
-            f"Medians of a recorded run on {where}, with random weights, which cost the same:\n",
-            *heads,
-            *rows,
-            f"\nA person from one source is {person:,.0f} G operations: {'; '.join(limits)}.",
-        ]
-    )
+    text = f"A person from one source is {person:,.0f} G operations: {'; '.join(limits)}."
 Markdown(text)
 
 # %% [markdown]

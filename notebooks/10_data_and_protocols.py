@@ -1231,16 +1231,17 @@ Markdown(text)
 #
 # | converted | codes of | head to load | then |
 # | --- | --- | --- | --- |
-# | CelebV-HQ, tracked here | OpenHead | `load_head()`: nothing to say | `python -m sa0lib.overfit --data OUT` |
+# | CelebV-HQ, tracked here | OpenHead | no option | `python -m sa0lib.overfit --data OUT` |
 # | VFHQ, HDTF, tracked here | OpenHead | the same | `Collection(OUT, "test")`: all of it is for tests |
-# | any of these with `--tracked T` | FLAME 2020 | `load_flame("generic_model.pkl", "head_template.obj")` | as above; `overfit` with `--flame generic_model.pkl --template head_template.obj` |
+# | any of these with `--tracked T` | FLAME 2020 | FLAME of `generic_model.pkl` | as above, `overfit` with `--flame` and `--template` |
 # | SplattingAvatar, INSTA; the paper's tracker with `--test-frames` | FLAME 2020 | the same | `make refine`, below |
-# | NeRSemble | FLAME 2023, or what `--basis` says | `load_flame("flame2023.pkl", "head_template.obj")` | `index_collection`, then `overfit` with `--flame` and `--template` |
+# | NeRSemble | FLAME 2023, or what `--basis` says | FLAME of `flame2023.pkl` | `index_collection`, then `overfit` with `--flame` and `--template` |
 # | NeRSemble benchmark with `--held-out` | FLAME 2023 | the same | `make refine`, below |
 #
 # ```bash
 # # a sharp avatar of one person, converted into data/NAME
-# make refine SUBJECT=NAME ARGS="--flame generic_model.pkl --template head_template.obj"
+# make refine SUBJECT=NAME \
+#     ARGS="--flame generic_model.pkl --template head_template.obj"
 # # can a small network learn the first people of a collection by heart?
 # python -m sa0lib.overfit --data OUT --flame flame2023.pkl \
 #     --template head_template.obj
