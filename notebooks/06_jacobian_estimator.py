@@ -225,7 +225,7 @@ def by_backward_passes(f, gamma):
 # %% [markdown]
 # **Version 3: ask all outputs at once.** `vmap` runs the same backward passes as one batch, which is what `torch.func.jacrev`
 # does. The second option that App. A.3 rejects, for the tensor of $|\Omega| \times 3 \times 27$ numbers that it makes. That one would be
-# small (19 megabytes a head at full size); what is not is that every row needs memory of its own for the whole network.
+# small: 81 numbers a texel, hardly more than one hidden layer of the decoder holds. What is not is that every row needs memory of its own for the whole network.
 
 
 # %%

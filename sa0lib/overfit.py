@@ -38,12 +38,11 @@ def draw_batches(clips: list[Clip], config: SamplerConfig, batch_size: int, seed
         yield make_batch(chosen, step, config, seed)
 
 
-def asked(clip: Clip, frames: list[int], held_out: int) -> Batch:
+def asked(clip: Clip, frames: list[int]) -> Batch:
     """Each of these frames as a target, from SOURCES training frames that are others."""
     samples = []
-    learnt = len(clip) - held_out
     for i in frames:
-        pool = [j for j in range(learnt) if j != i]
+        pool = [j for j in range(len(clip) - HELD_OUT) if j != i]
         chosen = [pool[round(k * (len(pool) - 1) / (SOURCES - 1))] for k in range(SOURCES)]
         views = clip.views([i, *chosen])
         samples.append(Batch(views.map(lambda t: t[1:]), views.map(lambda t: t[0]), clip.name, clip.identity))
@@ -52,7 +51,7 @@ def asked(clip: Clip, frames: list[int], held_out: int) -> Batch:
 
 def scores(generator: Generator, clips: list[Clip], part: slice) -> list[list[float]]:
     """PSNR on white, dB, of this part of each person's frames."""
-    return [score(generator, asked(clip, list(range(len(clip)))[part], HELD_OUT)).tolist() for clip in clips]
+    return [score(generator, asked(clip, list(range(len(clip)))[part])).tolist() for clip in clips]
 
 
 @torch.no_grad()
@@ -60,7 +59,7 @@ def preview(generator: Generator, clips: list[Clip]) -> Image.Image:
     """A row a person: a training frame and its prediction, the held-out frames and theirs."""
     rows = []
     for clip in clips:
-        batch = asked(clip, [0, *range(len(clip) - HELD_OUT, len(clip))], HELD_OUT)
+        batch = asked(clip, [0, *range(len(clip) - HELD_OUT, len(clip))])
         white = torch.ones(len(batch.names), 3)
         made = render_batch(generator, generator(batch.sources, batch.target), batch.target, white)
         pairs = torch.stack([on_background(batch.target, white), made], 1).flatten(0, 1)  # [2 n, 3, H, W]

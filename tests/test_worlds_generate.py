@@ -17,6 +17,7 @@ from data_scripts.worlds import __main__ as command
 from data_scripts.worlds import produce
 from data_scripts.worlds.generate import VERSION, assemble, fingerprint, make_shots, makers, shot_file
 from data_scripts.worlds.produce import check_world, make_clips, make_world, workers
+from data_scripts.worlds.proof.tracker import FPS
 from data_scripts.worlds.worlds import WORLDS, face_box, n_clips, plan_clip, world_size
 from sa0lib.datasets import Collection, Sequence, read_manifest, write_manifest
 from sa0lib.datasets.manifest import sequence_sha256
@@ -82,6 +83,10 @@ def test_a_larger_world_keeps_its_people_and_where_they_are(plan, change):
     assert differences(a.person, b.person) == []
     assert differences(a.stage, b.stage) == []
     assert differences(a.cameras, b.cameras) == []
+
+
+def test_films_of_the_proof_play_at_the_pace_of_the_acting(plan):
+    assert np.allclose(np.diff(plan("subjects", CELEB, 0).seconds), 1 / float(FPS))
 
 
 def test_a_sharper_world_keeps_its_people_and_what_they_do(plan):
